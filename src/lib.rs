@@ -1,0 +1,1 @@
+//! `ddpm`: an embeddable, streaming denoising engine.
