@@ -1,0 +1,255 @@
+//! What a denoising model is to the rest of the crate: a description, and a function to call.
+//!
+//! This module must not know ONNX, files or threads.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ndarray::{ArrayView4, ArrayViewMut4};
+
+use crate::error::{Error, Result};
+use crate::noise_schedule::{BetaSchedule, NoiseSchedule};
+use crate::prediction::PredictionType;
+use crate::sampler::{Sampler, SamplerConfig, VarianceType};
+
+/// What a model's channels mean when they become pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Color {
+    /// One channel of luminance.
+    Gray,
+    /// Red, green, blue.
+    Rgb,
+    /// Red, green, blue, alpha; alpha is not premultiplied.
+    Rgba,
+}
+
+impl Color {
+    /// The name in `ddpm.color`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gray => "gray",
+            Self::Rgb => "rgb",
+            Self::Rgba => "rgba",
+        }
+    }
+
+    /// How many channels it takes: 1, 3 or 4.
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Gray => 1,
+            Self::Rgb => 3,
+            Self::Rgba => 4,
+        }
+    }
+
+    /// The colour a model with so many channels has unless it says otherwise; none but for 1, 3, 4.
+    pub fn from_channels(channels: usize) -> Option<Self> {
+        [Self::Gray, Self::Rgb, Self::Rgba].into_iter().find(|color| color.channels() == channels)
+    }
+}
+
+impl FromStr for Color {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Self::Gray, Self::Rgb, Self::Rgba].into_iter().find(|color| color.name() == name).ok_or_else(
+            || Error::invalid_argument(format!("color: found \"{name}\", expected gray, rgb or rgba")),
+        )
+    }
+}
+
+impl fmt::Display for Color {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A model's shape and how it was trained. Every field may be set by hand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    /// C of the sample [N, C, H, W].
+    pub channels: usize,
+    /// H, in pixels.
+    pub height: usize,
+    /// W, in pixels.
+    pub width: usize,
+    /// What the channels mean.
+    pub color: Color,
+    /// What the output stands for.
+    pub prediction_type: PredictionType,
+    /// The betas it was trained with.
+    pub beta_schedule: BetaSchedule,
+    /// T it was trained with.
+    pub num_train_timesteps: usize,
+    /// Whether those betas were rescaled to end in pure noise (Lin et al. 2024, algorithm 1).
+    pub rescale_betas_zero_snr: bool,
+    /// The variance its DDPM steps take unless a run says otherwise.
+    pub variance_type: VarianceType,
+    /// The predicted x_0 is held to [-r, r] unless a run says otherwise; none for no limit.
+    pub clip_sample_range: Option<f64>,
+}
+
+impl ModelConfig {
+    /// A model of this shape with the DDPM paper's settings: epsilon, linear betas 1e-4 to 0.02,
+    /// T = 1000, fixed small variance, x_0 held to [-1, 1]. 1 channel is gray, 4 are rgba, else rgb.
+    ///
+    /// Does not check the shape; [`validate`](Self::validate) does.
+    pub fn ddpm(channels: usize, height: usize, width: usize) -> Self {
+        Self {
+            channels,
+            height,
+            width,
+            color: Color::from_channels(channels).unwrap_or(Color::Rgb),
+            prediction_type: PredictionType::Epsilon,
+            beta_schedule: BetaSchedule::DDPM,
+            num_train_timesteps: 1000,
+            rescale_betas_zero_snr: false,
+            variance_type: VarianceType::FixedSmall,
+            clip_sample_range: Some(1.0),
+        }
+    }
+
+    /// The number of values in `batch` samples, batch x C x H x W.
+    ///
+    /// Errors: `InvalidArgument` where a dimension is 0 or the f32 values would not fit the address
+    /// space.
+    pub fn sample_len(&self, batch: usize) -> Result<usize> {
+        let Self { channels, height, width, .. } = *self;
+        let refuse = |expected: &str| {
+            Error::invalid_argument(format!(
+                "sample shape: found [{batch}, {channels}, {height}, {width}], expected {expected}"
+            ))
+        };
+        if [batch, channels, height, width].contains(&0) {
+            return Err(refuse("every dimension at least 1"));
+        }
+        [batch, channels, height, width, size_of::<f32>()]
+            .into_iter()
+            .try_fold(1usize, usize::checked_mul)
+            .filter(|&bytes| isize::try_from(bytes).is_ok())
+            .map(|bytes| bytes / size_of::<f32>())
+            .ok_or_else(|| refuse("a size that fits the address space"))
+    }
+
+    /// Checks that the parts fit each other. Errors: `InvalidArgument` naming the first that does not.
+    pub fn validate(&self) -> Result<()> {
+        self.sample_len(1)?;
+        if self.color.channels() != self.channels {
+            return Err(Error::invalid_argument(format!(
+                "channels: found {} with color {}, expected {}",
+                self.channels,
+                self.color,
+                self.color.channels()
+            )));
+        }
+        if let Some(range) = self.clip_sample_range
+            && !(range > 0.0 && range.is_finite())
+        {
+            return Err(Error::invalid_argument(format!(
+                "clip_sample_range: found {range}, expected a finite number above 0"
+            )));
+        }
+        let schedule = self.noise_schedule()?;
+        if schedule.has_zero_terminal_snr() {
+            let last = schedule.num_train_timesteps() - 1;
+            self.prediction_type.x0_coefficients(&schedule, last)?;
+        }
+        Ok(())
+    }
+
+    /// The tables of the forward process it was trained with. Allocates. Errors: `InvalidArgument`.
+    pub fn noise_schedule(&self) -> Result<NoiseSchedule> {
+        let schedule = NoiseSchedule::new(&self.beta_schedule, self.num_train_timesteps)?;
+        if self.rescale_betas_zero_snr { schedule.rescaled_to_zero_snr() } else { Ok(schedule) }
+    }
+
+    /// A sampler config that fits this model: its prediction type, clip range and variance, the
+    /// rest as [`SamplerConfig::default`].
+    pub fn sampler_config(&self, kind: Sampler, steps: usize) -> SamplerConfig {
+        SamplerConfig {
+            kind,
+            steps,
+            prediction_type: self.prediction_type,
+            clip: self.clip_sample_range,
+            variance_type: self.variance_type,
+            ..SamplerConfig::default()
+        }
+    }
+}
+
+/// Something that predicts, from a noisy sample and its timestep, what its config says it predicts.
+///
+/// One thread at a time; a run calls it once per row of its step table.
+pub trait Denoiser: Send {
+    /// The model's description. The same for the life of the denoiser.
+    fn config(&self) -> &ModelConfig;
+
+    /// Predicts for a batch of N samples in the variance-preserving scale.
+    ///
+    /// `sample` and `output` are [N, C, H, W] and C-contiguous with C, H, W of the config;
+    /// `timesteps` holds N values in [0, T). Blocks until `output` is written; on an error the
+    /// contents of `output` are unspecified.
+    fn predict(
+        &mut self,
+        sample: ArrayView4<'_, f32>,
+        timesteps: &[f64],
+        output: ArrayViewMut4<'_, f32>,
+    ) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ddpm_defaults_are_valid_for_every_color() {
+        for (channels, color) in [(1, Color::Gray), (3, Color::Rgb), (4, Color::Rgba)] {
+            let config = ModelConfig::ddpm(channels, 16, 24);
+            config.validate().unwrap();
+            assert_eq!(config.color, color);
+            assert_eq!(config.sample_len(2).unwrap(), 2 * channels * 16 * 24);
+            assert_eq!(config.noise_schedule().unwrap(), NoiseSchedule::ddpm());
+            assert_eq!(color.name().parse::<Color>().unwrap(), color);
+        }
+    }
+
+    #[test]
+    fn misfits_are_refused_by_name() {
+        let base = ModelConfig::ddpm(3, 8, 8);
+        let cases = [
+            (ModelConfig { channels: 2, ..base.clone() }, "channels: found 2 with color rgb, expected 3"),
+            (ModelConfig { height: 0, ..base.clone() }, "sample shape: found [1, 3, 0, 8]"),
+            (
+                ModelConfig { height: 0x7fff_ffff, width: usize::MAX, ..base.clone() },
+                "sample shape: found [1, 3, 2147483647,",
+            ),
+            (
+                ModelConfig { clip_sample_range: Some(f64::NAN), ..base.clone() },
+                "clip_sample_range: found NaN",
+            ),
+            (ModelConfig { num_train_timesteps: 0, ..base.clone() }, "num_train_timesteps: found 0"),
+            (
+                ModelConfig { rescale_betas_zero_snr: true, ..base.clone() },
+                "prediction_type: found epsilon with alpha_bar 0 at timestep 999",
+            ),
+        ];
+        for (config, expected) in cases {
+            let error = config.validate().unwrap_err();
+            assert!(error.to_string().starts_with(expected), "{error}");
+        }
+        let v = PredictionType::VPrediction;
+        ModelConfig { rescale_betas_zero_snr: true, prediction_type: v, ..base }.validate().unwrap();
+    }
+
+    #[test]
+    fn sampler_config_takes_over_what_the_model_says() {
+        let mut model = ModelConfig::ddpm(1, 8, 8);
+        model.prediction_type = PredictionType::Sample;
+        model.clip_sample_range = None;
+        model.variance_type = VarianceType::FixedLarge;
+        let config = model.sampler_config(Sampler::Ddim { eta: 0.5 }, 7);
+        assert_eq!(config.prediction_type, PredictionType::Sample);
+        assert_eq!((config.clip, config.steps), (None, 7));
+        assert_eq!(config.variance_type, VarianceType::FixedLarge);
+    }
+}
