@@ -1,9 +1,12 @@
 //! `ddpm`: an embeddable, streaming denoising engine.
 
 pub mod error;
+pub mod image;
 pub mod model;
 pub mod noise_schedule;
 pub mod prediction;
 pub mod rng;
+pub mod run;
 pub mod sampler;
+pub mod step;
 pub mod timesteps;

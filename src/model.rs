@@ -2,67 +2,13 @@
 //!
 //! This module must not know ONNX, files or threads.
 
-use std::fmt;
-use std::str::FromStr;
-
 use ndarray::{ArrayView4, ArrayViewMut4};
 
 use crate::error::{Error, Result};
+pub use crate::image::Color;
 use crate::noise_schedule::{BetaSchedule, NoiseSchedule};
 use crate::prediction::PredictionType;
 use crate::sampler::{Sampler, SamplerConfig, VarianceType};
-
-/// What a model's channels mean when they become pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Color {
-    /// One channel of luminance.
-    Gray,
-    /// Red, green, blue.
-    Rgb,
-    /// Red, green, blue, alpha; alpha is not premultiplied.
-    Rgba,
-}
-
-impl Color {
-    /// The name in `ddpm.color`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gray => "gray",
-            Self::Rgb => "rgb",
-            Self::Rgba => "rgba",
-        }
-    }
-
-    /// How many channels it takes: 1, 3 or 4.
-    pub fn channels(self) -> usize {
-        match self {
-            Self::Gray => 1,
-            Self::Rgb => 3,
-            Self::Rgba => 4,
-        }
-    }
-
-    /// The colour a model with so many channels has unless it says otherwise; none but for 1, 3, 4.
-    pub fn from_channels(channels: usize) -> Option<Self> {
-        [Self::Gray, Self::Rgb, Self::Rgba].into_iter().find(|color| color.channels() == channels)
-    }
-}
-
-impl FromStr for Color {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        [Self::Gray, Self::Rgb, Self::Rgba].into_iter().find(|color| color.name() == name).ok_or_else(
-            || Error::invalid_argument(format!("color: found \"{name}\", expected gray, rgb or rgba")),
-        )
-    }
-}
-
-impl fmt::Display for Color {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// A model's shape and how it was trained. Every field may be set by hand.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,7 +60,12 @@ impl ModelConfig {
     /// Errors: `InvalidArgument` where a dimension is 0 or the f32 values would not fit the address
     /// space.
     pub fn sample_len(&self, batch: usize) -> Result<usize> {
-        let Self { channels, height, width, .. } = *self;
+        let Self {
+            channels,
+            height,
+            width,
+            ..
+        } = *self;
         let refuse = |expected: &str| {
             Error::invalid_argument(format!(
                 "sample shape: found [{batch}, {channels}, {height}, {width}], expected {expected}"
@@ -160,7 +111,11 @@ impl ModelConfig {
     /// The tables of the forward process it was trained with. Allocates. Errors: `InvalidArgument`.
     pub fn noise_schedule(&self) -> Result<NoiseSchedule> {
         let schedule = NoiseSchedule::new(&self.beta_schedule, self.num_train_timesteps)?;
-        if self.rescale_betas_zero_snr { schedule.rescaled_to_zero_snr() } else { Ok(schedule) }
+        if self.rescale_betas_zero_snr {
+            schedule.rescaled_to_zero_snr()
+        } else {
+            Ok(schedule)
+        }
     }
 
     /// A sampler config that fits this model: its prediction type, clip range and variance, the
@@ -217,19 +172,47 @@ mod tests {
     fn misfits_are_refused_by_name() {
         let base = ModelConfig::ddpm(3, 8, 8);
         let cases = [
-            (ModelConfig { channels: 2, ..base.clone() }, "channels: found 2 with color rgb, expected 3"),
-            (ModelConfig { height: 0, ..base.clone() }, "sample shape: found [1, 3, 0, 8]"),
             (
-                ModelConfig { height: 0x7fff_ffff, width: usize::MAX, ..base.clone() },
+                ModelConfig {
+                    channels: 2,
+                    ..base.clone()
+                },
+                "channels: found 2 with color rgb, expected 3",
+            ),
+            (
+                ModelConfig {
+                    height: 0,
+                    ..base.clone()
+                },
+                "sample shape: found [1, 3, 0, 8]",
+            ),
+            (
+                ModelConfig {
+                    height: 0x7fff_ffff,
+                    width: usize::MAX,
+                    ..base.clone()
+                },
                 "sample shape: found [1, 3, 2147483647,",
             ),
             (
-                ModelConfig { clip_sample_range: Some(f64::NAN), ..base.clone() },
+                ModelConfig {
+                    clip_sample_range: Some(f64::NAN),
+                    ..base.clone()
+                },
                 "clip_sample_range: found NaN",
             ),
-            (ModelConfig { num_train_timesteps: 0, ..base.clone() }, "num_train_timesteps: found 0"),
             (
-                ModelConfig { rescale_betas_zero_snr: true, ..base.clone() },
+                ModelConfig {
+                    num_train_timesteps: 0,
+                    ..base.clone()
+                },
+                "num_train_timesteps: found 0",
+            ),
+            (
+                ModelConfig {
+                    rescale_betas_zero_snr: true,
+                    ..base.clone()
+                },
                 "prediction_type: found epsilon with alpha_bar 0 at timestep 999",
             ),
         ];
@@ -238,7 +221,13 @@ mod tests {
             assert!(error.to_string().starts_with(expected), "{error}");
         }
         let v = PredictionType::VPrediction;
-        ModelConfig { rescale_betas_zero_snr: true, prediction_type: v, ..base }.validate().unwrap();
+        ModelConfig {
+            rescale_betas_zero_snr: true,
+            prediction_type: v,
+            ..base
+        }
+        .validate()
+        .unwrap();
     }
 
     #[test]
