@@ -1,0 +1,3 @@
+//! `ddpm-train`: fits a noise predictor to images and exports it to ONNX.
+
+pub mod ops;

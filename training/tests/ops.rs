@@ -1,0 +1,125 @@
+//! The CPU kernels against the same operations composed from burn's own, forward and backward.
+
+use burn::tensor::{Device, Distribution, Tensor, activation, module, ops::ConvOptions};
+use ddpm_train::ops;
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device()).require_grad()
+}
+
+/// Largest difference, relative to the largest expected magnitude.
+#[track_caller]
+fn assert_close<const D: usize>(found: Tensor<D>, expected: Tensor<D>, tolerance: f32, what: &str) {
+    assert_eq!(found.dims(), expected.dims(), "{what}: shape");
+    let found = found.into_data().to_vec::<f32>().unwrap();
+    let expected = expected.into_data().to_vec::<f32>().unwrap();
+    let scale = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    let worst = found.iter().zip(&expected).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(worst <= tolerance * scale, "{what}: {worst} of {scale} apart");
+}
+
+fn plain_conv(x: Tensor<4>, w: Tensor<4>, shift: Tensor<2>, upsample: bool) -> Tensor<4> {
+    let [n, h, width, c] = x.dims();
+    let x = if upsample {
+        x.reshape([n, h, 1, width, 1, c])
+            .expand([n, h, 2, width, 2, c])
+            .reshape([n, 2 * h, 2 * width, c])
+    } else {
+        x
+    };
+    let reach = w.dims()[0] / 2;
+    let options = ConvOptions::new([1, 1], [reach, reach], [1, 1], 1);
+    let [items, c_out] = shift.dims();
+    let out = module::conv2d(x.permute([0, 3, 1, 2]), w.permute([3, 2, 0, 1]), None, options);
+    out.permute([0, 2, 3, 1]) + shift.reshape([items, 1, 1, c_out])
+}
+
+fn plain_norm(x: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, groups: usize, silu: bool) -> Tensor<4> {
+    let [n, h, w, c] = x.dims();
+    let x = x.reshape([n, h * w, groups, c / groups]);
+    let mean = x.clone().mean_dim(1).mean_dim(3);
+    let centred = x - mean;
+    let var = (centred.clone() * centred.clone()).mean_dim(1).mean_dim(3);
+    let normal = (centred / (var + 1e-5).sqrt()).reshape([n, h, w, c]);
+    let out = normal * gamma.reshape([1, 1, 1, c]) + beta.reshape([1, 1, 1, c]);
+    if silu { activation::silu(out) } else { out }
+}
+
+// Float32 sums over up to 9 * 40 products (or 5 * 63 pixels for the weights), taken in another
+// order: 1e-5 of the largest value is ten times what was seen.
+const TOLERANCE: f32 = 1e-5;
+
+#[test]
+fn convolution_and_its_gradients_match_burn() {
+    for (n, h, w, c_in, c_out) in
+        [(1, 1, 1, 3, 8), (2, 5, 7, 3, 8), (5, 9, 7, 40, 24), (3, 16, 16, 16, 3), (2, 2, 3, 64, 65)]
+    {
+        for kernel in [1, 3] {
+            for upsample in [false, true] {
+                for items in [1, n] {
+                    let what = format!("{n}x{h}x{w} {c_in}->{c_out} k{kernel} up {upsample} shift {items}");
+                    let x = random([n, h, w, c_in]);
+                    let weight = random([kernel, kernel, c_in, c_out]);
+                    let shift = random([items, c_out]);
+                    let found = ops::conv2d(x.clone(), weight.clone(), shift.clone(), upsample);
+                    let expected = plain_conv(x.clone(), weight.clone(), shift.clone(), upsample);
+                    assert_close(found.clone(), expected.clone(), TOLERANCE, &what);
+                    let probe = random(found.dims()).detach();
+                    let a = (found * probe.clone()).sum().backward();
+                    let b = (expected * probe).sum().backward();
+                    assert_close(x.grad(&a).unwrap(), x.grad(&b).unwrap(), TOLERANCE, &format!("{what}: input"));
+                    assert_close(
+                        weight.grad(&a).unwrap(),
+                        weight.grad(&b).unwrap(),
+                        TOLERANCE,
+                        &format!("{what}: weight"),
+                    );
+                    assert_close(
+                        shift.grad(&a).unwrap(),
+                        shift.grad(&b).unwrap(),
+                        TOLERANCE,
+                        &format!("{what}: shift"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn group_norm_and_its_gradients_match_burn() {
+    for (n, h, w, c, groups) in [(1, 1, 2, 8, 1), (2, 5, 7, 24, 8), (5, 16, 16, 40, 4), (3, 4, 4, 6, 6)] {
+        for silu in [false, true] {
+            let what = format!("{n}x{h}x{w}x{c} / {groups}, silu {silu}");
+            let x = random([n, h, w, c]);
+            let (gamma, beta) = (random([c]), random([c]));
+            let found = ops::group_norm(x.clone(), gamma.clone(), beta.clone(), groups, silu);
+            let expected = plain_norm(x.clone(), gamma.clone(), beta.clone(), groups, silu);
+            assert_close(found.clone(), expected.clone(), TOLERANCE, &what);
+            let probe = random(found.dims()).detach();
+            let a = (found * probe.clone()).sum().backward();
+            let b = (expected * probe).sum().backward();
+            assert_close(x.grad(&a).unwrap(), x.grad(&b).unwrap(), TOLERANCE, &format!("{what}: input"));
+            assert_close(gamma.grad(&a).unwrap(), gamma.grad(&b).unwrap(), TOLERANCE, &format!("{what}: gamma"));
+            assert_close(beta.grad(&a).unwrap(), beta.grad(&b).unwrap(), TOLERANCE, &format!("{what}: beta"));
+        }
+    }
+}
+
+#[test]
+fn group_norm_of_a_nearly_constant_image_keeps_its_precision() {
+    // Mean 3, standard deviation 1e-3: the mean square is a million times the variance.
+    let noise = random([2, 8, 8, 16]).detach();
+    let x = noise.clone() * 1e-3 + 3.0;
+    let (gamma, beta) = (Tensor::ones([16], &device()), Tensor::zeros([16], &device()));
+    let found = ops::group_norm(x.clone(), gamma.clone(), beta.clone(), 4, false);
+    // The input itself is rounded to 2^-22, 2.4e-4 of its deviation.
+    let expected = plain_norm(noise, gamma, beta, 4, false);
+    // variance 1e-6 against epsilon 1e-5: the output is sqrt(1e-6 / 1.1e-5) of the unit one.
+    let shrink = (1e-6f32 / (1e-6 + 1e-5)).sqrt();
+    assert_close(found, expected * shrink, 3e-3, "nearly constant");
+}
