@@ -80,7 +80,12 @@ impl Run {
         let Some(row) = self.table.rows().get(self.step_index) else {
             return Ok(false);
         };
-        let ModelConfig { channels, height, width, .. } = *denoiser.config();
+        let ModelConfig {
+            channels,
+            height,
+            width,
+            ..
+        } = *denoiser.config();
         if [channels, height, width] != self.shape[1..] {
             return Err(Error::invalid_argument(format!(
                 "model: found samples of [{channels}, {height}, {width}], expected {:?} as the run was made for",
@@ -89,11 +94,15 @@ impl Run {
         }
         self.timesteps.fill(row.timestep);
         let sample = ArrayView4::from_shape(self.shape, &self.sample).map_err(shape_fault)?;
-        let output = ArrayViewMut4::from_shape(self.shape, &mut self.model_output).map_err(shape_fault)?;
+        let output =
+            ArrayViewMut4::from_shape(self.shape, &mut self.model_output).map_err(shape_fault)?;
         denoiser.predict(sample, &self.timesteps, output)?;
         let non_finite = |what: &str| {
-            let message =
-                format!("non-finite {what} at step {}, t = {}", self.step_index + 1, row.timestep);
+            let message = format!(
+                "non-finite {what} at step {}, t = {}",
+                self.step_index + 1,
+                row.timestep
+            );
             Error::new(ErrorKind::NonFinite, message)
         };
         if !all_finite(&self.model_output) {
@@ -101,7 +110,13 @@ impl Run {
         }
         if row.next.noise != 0.0 {
             let item = self.sample.len() / self.shape[0];
-            fill_items(self.seed, Purpose::StepNoise, self.step_index as u32, item, &mut self.noise);
+            fill_items(
+                self.seed,
+                Purpose::StepNoise,
+                self.step_index as u32,
+                item,
+                &mut self.noise,
+            );
         }
         step::apply(
             row,
@@ -151,7 +166,10 @@ impl Run {
 
     /// The timestep the next step gives to the model; none after the last.
     pub fn timestep(&self) -> Option<f64> {
-        self.table.rows().get(self.step_index).map(|row| row.timestep)
+        self.table
+            .rows()
+            .get(self.step_index)
+            .map(|row| row.timestep)
     }
 
     /// The seed of item 0.
@@ -164,7 +182,10 @@ fn zeros<T: Copy + Default>(len: usize) -> Result<Vec<T>> {
     let mut values = Vec::new();
     values.try_reserve_exact(len).map_err(|_| {
         let bytes = len.saturating_mul(size_of::<T>());
-        Error::new(ErrorKind::OutOfMemory, format!("run: {bytes} bytes for its samples could not be had"))
+        Error::new(
+            ErrorKind::OutOfMemory,
+            format!("run: {bytes} bytes for its samples could not be had"),
+        )
     })?;
     values.resize(len, T::default());
     Ok(values)
@@ -178,9 +199,14 @@ fn fill_items(seed: u64, purpose: Purpose, row: u32, item_len: usize, out: &mut 
 
 /// Without an early exit, so that the compiler can use vector instructions.
 fn all_finite(values: &[f32]) -> bool {
-    values.iter().fold(true, |finite, value| finite & value.is_finite())
+    values
+        .iter()
+        .fold(true, |finite, value| finite & value.is_finite())
 }
 
 fn shape_fault(error: ndarray::ShapeError) -> Error {
-    Error::new(ErrorKind::Internal, format!("run: its buffers do not fit its shape: {error}"))
+    Error::new(
+        ErrorKind::Internal,
+        format!("run: its buffers do not fit its shape: {error}"),
+    )
 }
