@@ -172,6 +172,11 @@ impl Run {
             .map(|row| row.timestep)
     }
 
+    /// The timesteps of all steps, first to last.
+    pub fn timesteps(&self) -> impl Iterator<Item = f64> + '_ {
+        self.table.rows().iter().map(|row| row.timestep)
+    }
+
     /// The seed of item 0.
     pub fn seed(&self) -> u64 {
         self.seed

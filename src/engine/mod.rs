@@ -1,0 +1,107 @@
+//! The engine: a model on a thread of its own, and the streams it reveals.
+//!
+//! Joins the worker and the ONNX session; the C ABI is a thin layer over this. It must not know
+//! pointers or C. A model loads in the background; then a host makes streams and, each frame, asks
+//! for a step and copies the newest picture. Nothing on that path blocks, allocates or takes a lock
+//! that is held while the model runs.
+
+mod config;
+mod stream;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::log::Logger;
+use crate::onnx::{Interrupt, OnnxDenoiser, OnnxOptions};
+use crate::worker::{Loaded, StreamCore, Worker};
+
+pub use crate::onnx::{ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider};
+pub use crate::worker::{
+    EngineState, FrameFormat, FrameInfo, Preview, StepOutcome, StreamState, StreamStatus,
+};
+pub use config::{Clip, DEFAULT_STEPS, EngineConfig, SamplerKind, StreamConfig};
+pub use stream::Stream;
+
+/// A model and the one thread that runs it, shared by its streams.
+///
+/// Every call may come from any thread. Dropping the engine closes it.
+pub struct Engine {
+    worker: Worker<EngineInfo>,
+}
+
+impl Engine {
+    /// Starts an engine. Returns at once; the model loads on the engine's thread, see
+    /// [`wait`](Self::wait) and [`state`](Self::state). Loading ends with one run of the model, so
+    /// that one that cannot run fails there.
+    ///
+    /// Errors: `Internal` where the system gives no thread. All else shows as a failed load.
+    pub fn new(config: EngineConfig) -> Result<Self> {
+        let EngineConfig { model, runtime_library, provider, threads, overrides, log, log_level } =
+            config;
+        let log = Logger::new(log, log_level);
+        let options = OnnxOptions { runtime_library, provider, threads, overrides, log };
+        let interrupt = Interrupt::new();
+        let stop = interrupt.clone();
+        let worker = Worker::spawn(
+            Arc::new(move || stop.stop()),
+            move || {
+                let denoiser = OnnxDenoiser::load_interruptible(&model, &options, &interrupt)?;
+                denoiser.expect_batch(1)?;
+                let info = denoiser.info().clone();
+                Ok(Loaded { denoiser: Box::new(denoiser), info })
+            },
+        )?;
+        Ok(Self { worker })
+    }
+
+    /// How far loading is. Does not block.
+    pub fn state(&self) -> EngineState {
+        self.worker.state()
+    }
+
+    /// Blocks until the model is loaded: true; or until `timeout` has passed: false. `None` waits
+    /// as long as it takes. For tools; a frame loop looks at [`state`](Self::state).
+    ///
+    /// Errors: why loading failed (`RuntimeLibrary`, `Model`, `Unsupported`, `Provider`,
+    /// `Inference`, ...); `EngineClosed`.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        self.worker.wait(timeout)
+    }
+
+    /// What the engine runs. Does not block.
+    ///
+    /// Errors: `EngineLoading` until it is loaded; then as [`wait`](Self::wait).
+    pub fn info(&self) -> Result<Arc<EngineInfo>> {
+        self.worker.info()
+    }
+
+    /// Makes a stream at step 0. Allocates everything the stream will use; runs no model and does
+    /// not block.
+    ///
+    /// Errors: as [`info`](Self::info); `InvalidArgument` where the config does not fit the model;
+    /// `OutOfMemory`.
+    pub fn stream(&self, config: &StreamConfig) -> Result<Stream> {
+        let info = self.info()?;
+        let sampler = config.sampler_config(&info.model)?;
+        let core = StreamCore::new(&info.model, &sampler, config.seed, config.preview)?;
+        Ok(Stream::new(Arc::new(core), self.worker.link()))
+    }
+
+    /// Stops what runs, ends the engine's thread and waits for it; a run of the model is broken off
+    /// at its next operator. The streams stay valid and give `EngineClosed`. A second call does
+    /// nothing.
+    ///
+    /// Errors: `InvalidArgument` when called from the log callback on the engine's own thread,
+    /// which would wait for itself.
+    pub fn close(&self) -> Result<()> {
+        self.worker.close()
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("state", &self.state()).finish()
+    }
+}

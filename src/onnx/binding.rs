@@ -1,0 +1,221 @@
+//! The tensors of one batch size, bound to a session once and reused by every run.
+//!
+//! On the CPU the session reads and writes these very buffers. On another device a bound input is
+//! copied when it is bound, so inputs are bound again before each run there.
+
+use half::f16;
+use ort::memory::Allocator;
+use ort::session::{IoBinding, RunOptions, Session};
+use ort::value::{PrimitiveTensorElementType, Tensor};
+
+use crate::error::{Error, ErrorKind, Result};
+
+use super::roles::{Image, Roles, TimestepShape, TimestepType};
+
+/// A sample-shaped tensor of the type the graph declares.
+#[derive(Debug)]
+enum ImageTensor {
+    F32(Tensor<f32>),
+    F16(Tensor<f16>),
+}
+
+/// A timestep tensor of the type the graph declares.
+#[derive(Debug)]
+enum TimestepTensor {
+    I64(Tensor<i64>),
+    I32(Tensor<i32>),
+    F32(Tensor<f32>),
+    F16(Tensor<f16>),
+    F64(Tensor<f64>),
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Binding {
+    batch: usize,
+    binding: IoBinding,
+    sample: ImageTensor,
+    timestep: TimestepTensor,
+    output: ImageTensor,
+    rebind: bool,
+}
+
+impl Binding {
+    /// Allocates and binds for `batch` samples of `shape`, [C, H, W]. `rebind` where the session
+    /// does not run on the CPU.
+    pub(super) fn new(
+        session: &Session,
+        roles: &Roles,
+        batch: usize,
+        shape: [usize; 3],
+        rebind: bool,
+    ) -> ort::Result<Self> {
+        let [channels, height, width] = shape;
+        let dims = [batch, channels, height, width];
+        let mut bound = Self {
+            batch,
+            binding: session.create_binding()?,
+            sample: ImageTensor::new(&roles.sample, dims)?,
+            timestep: TimestepTensor::new(roles, batch)?,
+            output: ImageTensor::new(&roles.output, dims)?,
+            rebind,
+        };
+        bound.bind_inputs(roles)?;
+        let name = roles.output.name.as_str();
+        match &mut bound.output {
+            ImageTensor::F32(tensor) => bound.binding.bind_output(name, tensor)?,
+            ImageTensor::F16(tensor) => bound.binding.bind_output(name, tensor)?,
+        }
+        Ok(bound)
+    }
+
+    pub(super) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    fn bind_inputs(&mut self, roles: &Roles) -> ort::Result<()> {
+        let name = roles.sample.name.as_str();
+        match &self.sample {
+            ImageTensor::F32(tensor) => self.binding.bind_input(name, tensor)?,
+            ImageTensor::F16(tensor) => self.binding.bind_input(name, tensor)?,
+        }
+        let name = roles.timestep.name.as_str();
+        match &self.timestep {
+            TimestepTensor::I64(tensor) => self.binding.bind_input(name, tensor),
+            TimestepTensor::I32(tensor) => self.binding.bind_input(name, tensor),
+            TimestepTensor::F32(tensor) => self.binding.bind_input(name, tensor),
+            TimestepTensor::F16(tensor) => self.binding.bind_input(name, tensor),
+            TimestepTensor::F64(tensor) => self.binding.bind_input(name, tensor),
+        }
+    }
+
+    /// Feeds `sample` and `timesteps`, runs, and copies the output out. Lengths are the caller's
+    /// to get right. Blocks for the run.
+    pub(super) fn run(
+        &mut self,
+        session: &mut Session,
+        options: &RunOptions,
+        roles: &Roles,
+        sample: &[f32],
+        timesteps: &[f64],
+        output: &mut [f32],
+    ) -> Result<()> {
+        self.sample.write(sample);
+        self.timestep.write(timesteps, &roles.timestep.name)?;
+        let fault = |error: ort::Error| Error::new(ErrorKind::Inference, error.to_string());
+        if self.rebind {
+            self.bind_inputs(roles).map_err(fault)?;
+        }
+        session.run_binding_with_options(&self.binding, options).map_err(fault)?;
+        self.output.read(output);
+        Ok(())
+    }
+}
+
+impl ImageTensor {
+    fn new(image: &Image, dims: [usize; 4]) -> ort::Result<Self> {
+        let allocator = Allocator::default();
+        Ok(if image.half {
+            Self::F16(Tensor::new(&allocator, dims)?)
+        } else {
+            Self::F32(Tensor::new(&allocator, dims)?)
+        })
+    }
+
+    fn write(&mut self, values: &[f32]) {
+        match self {
+            Self::F32(tensor) => tensor.extract_tensor_mut().1.copy_from_slice(values),
+            Self::F16(tensor) => {
+                let pairs = tensor.extract_tensor_mut().1.iter_mut().zip(values);
+                pairs.for_each(|(to, &from)| *to = f16::from_f32(from));
+            }
+        }
+    }
+
+    fn read(&self, values: &mut [f32]) {
+        match self {
+            Self::F32(tensor) => values.copy_from_slice(tensor.extract_tensor().1),
+            Self::F16(tensor) => {
+                let pairs = values.iter_mut().zip(tensor.extract_tensor().1);
+                pairs.for_each(|(to, from)| *to = from.to_f32());
+            }
+        }
+    }
+}
+
+impl TimestepTensor {
+    fn new(roles: &Roles, batch: usize) -> ort::Result<Self> {
+        fn tensor<T: PrimitiveTensorElementType + std::fmt::Debug>(
+            shape: TimestepShape,
+            batch: usize,
+        ) -> ort::Result<Tensor<T>> {
+            let allocator = Allocator::default();
+            match shape {
+                TimestepShape::Scalar => Tensor::new(&allocator, [0usize; 0]),
+                TimestepShape::One => Tensor::new(&allocator, [1usize]),
+                TimestepShape::PerSample => Tensor::new(&allocator, [batch]),
+            }
+        }
+        let shape = roles.timestep.shape;
+        Ok(match roles.timestep.number {
+            TimestepType::I64 => Self::I64(tensor(shape, batch)?),
+            TimestepType::I32 => Self::I32(tensor(shape, batch)?),
+            TimestepType::F32 => Self::F32(tensor(shape, batch)?),
+            TimestepType::F16 => Self::F16(tensor(shape, batch)?),
+            TimestepType::F64 => Self::F64(tensor(shape, batch)?),
+        })
+    }
+
+    /// Writes one value for each sample, or the one that they share.
+    ///
+    /// Errors: `Unsupported` where the samples differ and the input takes one value, and where a
+    /// fraction meets an integer input: rounding would sample another schedule in silence.
+    fn write(&mut self, timesteps: &[f64], name: &str) -> Result<()> {
+        let whole = |what: &str| match timesteps.iter().find(|t| t.fract() != 0.0) {
+            None => Ok(()),
+            Some(t) => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("timestep {t} is fractional, but input \"{name}\" is {what}"),
+            )),
+        };
+        match self {
+            Self::I64(tensor) => {
+                whole("int64")?;
+                fill(tensor.extract_tensor_mut().1, timesteps, name, |t| t as i64)
+            }
+            Self::I32(tensor) => {
+                whole("int32")?;
+                fill(tensor.extract_tensor_mut().1, timesteps, name, |t| t as i32)
+            }
+            Self::F32(tensor) => {
+                fill(tensor.extract_tensor_mut().1, timesteps, name, |t| t as f32)
+            }
+            Self::F16(tensor) => {
+                fill(tensor.extract_tensor_mut().1, timesteps, name, f16::from_f64)
+            }
+            Self::F64(tensor) => fill(tensor.extract_tensor_mut().1, timesteps, name, |t| t),
+        }
+    }
+}
+
+fn fill<T>(target: &mut [T], timesteps: &[f64], name: &str, cast: impl Fn(f64) -> T) -> Result<()> {
+    if target.len() == timesteps.len() {
+        for (to, &from) in target.iter_mut().zip(timesteps) {
+            *to = cast(from);
+        }
+        return Ok(());
+    }
+    match (target, timesteps) {
+        ([to], [first, rest @ ..]) if rest.iter().all(|t| t == first) => {
+            *to = cast(*first);
+            Ok(())
+        }
+        (target, _) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "input \"{name}\" takes {} timestep for the whole batch, found {timesteps:?}",
+                target.len()
+            ),
+        )),
+    }
+}

@@ -1,0 +1,250 @@
+//! The ONNX Runtime library: found by absolute path, checked before use, loaded once a process.
+//!
+//! The one file of this module with `unsafe`: it calls into a library that is not checked yet.
+
+use std::ffi::CStr;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use ort::environment::Environment;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::{LogLevel, Logger};
+
+use super::lookup::{Candidate, LIBRARY_VARIABLE, Origin, candidates};
+
+/// The loaded runtime. One a process, never unloaded: its own threads and thread-local data may
+/// outlive any session.
+#[derive(Debug)]
+pub(super) struct Runtime {
+    environment: Environment,
+    path: PathBuf,
+    version: String,
+}
+
+impl Runtime {
+    pub(super) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// The file it was loaded from, absolute.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Such as `1.31.1`.
+    pub(super) fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+static LOADING: Mutex<()> = Mutex::new(());
+
+/// The runtime, loaded on the first call that succeeds.
+///
+/// Looks at `given` alone; without it, at `DDPM_ONNXRUNTIME` alone; without that, beside our own
+/// library and the executable, then in the project's cache. A failed call leaves nothing behind:
+/// the same call fails the same way, and a call with a better path works.
+///
+/// Errors: `RuntimeLibrary`, with every place tried and what was wrong there; also where `given` is
+/// not the file that is loaded already, since a process holds one.
+pub(super) fn runtime(given: Option<&Path>, log: &Logger) -> Result<&'static Runtime> {
+    // A panic under the lock leaves no state of ours half made.
+    let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(loaded) = RUNTIME.get() {
+        return match given {
+            Some(path) if !same_file(path, &loaded.path) => Err(refuse(format!(
+                "{}: this process already runs {} (ONNX Runtime {}), and can run only one",
+                path.display(),
+                loaded.path.display(),
+                loaded.version
+            ))),
+            _ => Ok(loaded),
+        };
+    }
+    let loaded = find(given, log)?;
+    log.log(
+        LogLevel::Info,
+        format!("ONNX Runtime {} from {}", loaded.version, loaded.path.display()),
+    );
+    Ok(RUNTIME.get_or_init(|| loaded))
+}
+
+fn refuse(message: String) -> Error {
+    Error::new(ErrorKind::RuntimeLibrary, message)
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}
+
+fn find(given: Option<&Path>, log: &Logger) -> Result<Runtime> {
+    let mut tried = Vec::new();
+    for candidate in candidates(given, &own_folders()) {
+        let (origin, path) = match candidate {
+            Candidate::File { origin, path } => (origin, path),
+            Candidate::Nothing { place } => {
+                tried.push(place);
+                continue;
+            }
+        };
+        let reason = match load(&path) {
+            Ok(runtime) => return Ok(runtime),
+            Err(reason) => format!("{}: {reason}", path.display()),
+        };
+        if origin.is_named() {
+            let by = match origin {
+                Origin::Variable => format!(" ({LIBRARY_VARIABLE})"),
+                _ => String::new(),
+            };
+            return Err(refuse(format!("ONNX Runtime{by}: {reason}")));
+        }
+        log.log(LogLevel::Warning, format!("not usable as ONNX Runtime: {reason}"));
+        tried.push(reason);
+    }
+    Err(refuse(format!(
+        "ONNX Runtime was not found. Give its full path, or set {LIBRARY_VARIABLE}. Tried:\n  {}",
+        tried.join("\n  ")
+    )))
+}
+
+/// Checks the file, then hands it to `ort`. The text of an error goes behind the path.
+fn load(path: &Path) -> std::result::Result<Runtime, String> {
+    // A pipe or a device would block the loader.
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => return Err("not a file".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    }
+    let version = check(path)?;
+    let environment = ort::init_from(path)
+        .map_err(|error| error.to_string())?
+        .with_name("ddpm")
+        .with_telemetry(false)
+        .build()
+        .map_err(|error| format!("ONNX Runtime {version} did not start: {error}"))?;
+    Ok(Runtime { environment, path: path.to_owned(), version })
+}
+
+/// The version of the library, if it is an ONNX Runtime that is new enough.
+fn check(path: &Path) -> std::result::Result<String, String> {
+    // SAFETY: loading runs the file's initialisers, which is the point of loading the file the user
+    // named. The handle lives to the end of this function; `ort` then opens the file for itself.
+    let library = unsafe { libloading::Library::new(path) }
+        .map_err(|error| format!("not a library this system can load: {}", reason(&error, path)))?;
+    // SAFETY: `OrtGetApiBase` has had this signature in every release; a library of another kind
+    // that exports the name cannot be told apart by anyone.
+    let base = unsafe {
+        library
+            .get::<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase>(b"OrtGetApiBase")
+            .map_err(|_| "not an ONNX Runtime library: it has no OrtGetApiBase".to_owned())
+            .map(|get| get())?
+    };
+    // SAFETY: the function returns null or a table with static lifetime.
+    let Some(base) = (unsafe { base.as_ref() }) else {
+        return Err("not a working ONNX Runtime library: OrtGetApiBase gives nothing".to_owned());
+    };
+    // SAFETY: the version is null or a static string that ends in NUL.
+    let version = unsafe {
+        let text = (base.GetVersionString)();
+        if text.is_null() { None } else { Some(CStr::from_ptr(text)) }
+    };
+    let version = version.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
+    if !is_new_enough(&version) {
+        return Err(format!(
+            "ONNX Runtime {version} is too old, expected 1.{} or newer",
+            ort::MINOR_VERSION
+        ));
+    }
+    // SAFETY: any number may be asked for; null says that it is not served.
+    if unsafe { (base.GetApi)(ort::sys::ORT_API_VERSION) }.is_null() {
+        return Err(format!(
+            "ONNX Runtime {version} does not serve API version {}",
+            ort::sys::ORT_API_VERSION
+        ));
+    }
+    Ok(version)
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    (major, minor) >= (1, ort::MINOR_VERSION)
+}
+
+/// The system's text, without the path that it starts with: the path is said already.
+fn reason(error: &libloading::Error, path: &Path) -> String {
+    let text = match std::error::Error::source(error) {
+        Some(source) => source.to_string(),
+        None => error.to_string(),
+    };
+    let prefix = format!("{}: ", path.display());
+    text.strip_prefix(&prefix).map(str::to_owned).unwrap_or(text)
+}
+
+/// The folder of the library this code is in, then that of the executable.
+fn own_folders() -> Vec<PathBuf> {
+    let executable = std::env::current_exe().ok();
+    let mut folders: Vec<PathBuf> = [own_library(), executable]
+        .into_iter()
+        .flatten()
+        // The loader gives a program its own name as it was started, which may be relative.
+        .filter(|path| path.is_absolute())
+        .filter_map(|path| path.parent().map(Path::to_owned))
+        .collect();
+    folders.dedup();
+    folders
+}
+
+#[cfg(unix)]
+fn own_library() -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+
+    let address = own_library as fn() -> Option<PathBuf> as *const libc::c_void;
+    let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: `dladdr` only compares the address and writes the struct, which zero is valid for.
+    let info = unsafe {
+        if libc::dladdr(address, info.as_mut_ptr()) == 0 {
+            return None;
+        }
+        info.assume_init()
+    };
+    if info.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: the name is a string of the loader's that lives as long as this library is loaded.
+    let name = unsafe { CStr::from_ptr(info.dli_fname) };
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(name.to_bytes())))
+}
+
+/// Elsewhere only the executable's folder is looked at.
+#[cfg(not(unix))]
+fn own_library() -> Option<PathBuf> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        let minimum = ort::MINOR_VERSION;
+        assert!(is_new_enough(&format!("1.{minimum}.0")));
+        assert!(is_new_enough("1.100.0") && is_new_enough("2.0.0"));
+        assert!(!is_new_enough(&format!("1.{}.9", minimum - 1)));
+        assert!(!is_new_enough("1.9.1") && !is_new_enough("") && !is_new_enough("junk"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn our_own_library_is_a_file() {
+        let folders = own_folders();
+        assert!(!folders.is_empty());
+        assert!(folders.iter().all(|folder| folder.is_dir()), "{folders:?}");
+    }
+}

@@ -1,0 +1,444 @@
+//! What a model file says about itself: the `ddpm.*` keys of ONNX `metadata_props`.
+//!
+//! Precedence is the caller, then the file, then the defaults of the DDPM paper; every default
+//! taken is logged. A value that cannot be understood is refused, never guessed at.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::{LogLevel, Logger};
+use crate::model::{Color, ModelConfig};
+use crate::noise_schedule::{BetaSchedule, MAX_TRAIN_TIMESTEPS};
+use crate::prediction::PredictionType;
+use crate::sampler::VarianceType;
+
+use super::ModelOverrides;
+
+const PREFIX: &str = "ddpm.";
+
+/// The layout of the keys that this library reads.
+const VERSION: &str = "1";
+
+/// One forward pass the exporter made, to be repeated after a load.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Golden {
+    /// The sample is the initial noise of this seed, row 0, in the order [C, H, W], batch 1.
+    pub(super) seed: u64,
+    pub(super) timestep: f64,
+    /// The mean of the squares of the output.
+    pub(super) mean_square: f64,
+}
+
+/// The keys that a file has, parsed. `None` for those it has not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Metadata {
+    pub(super) prediction_type: Option<PredictionType>,
+    pub(super) beta_schedule: Option<String>,
+    pub(super) beta_start: Option<f64>,
+    pub(super) beta_end: Option<f64>,
+    pub(super) num_train_timesteps: Option<usize>,
+    pub(super) rescale_betas_zero_snr: Option<bool>,
+    pub(super) variance_type: Option<VarianceType>,
+    pub(super) clip_sample_range: Option<Option<f64>>,
+    pub(super) width: Option<usize>,
+    pub(super) height: Option<usize>,
+    pub(super) color: Option<Color>,
+    pub(super) classes: Vec<String>,
+    pub(super) golden: Option<Golden>,
+}
+
+impl Metadata {
+    /// Parses the pairs of a model file; `model` names it in messages.
+    ///
+    /// Errors: `Model` for a value that is not one of the accepted; `Unsupported` for a learned
+    /// variance and for another version of the keys.
+    pub(super) fn parse(pairs: &[(String, String)], model: &str, log: &Logger) -> Result<Self> {
+        let mut found = Self::default();
+        for (key, value) in pairs {
+            let Some(short) = key.strip_prefix(PREFIX) else {
+                continue;
+            };
+            let entry = Entry { model, key, value };
+            match short {
+                "version" if value == VERSION => {}
+                "version" => return Err(entry.unsupported("1")),
+                "prediction_type" => {
+                    found.prediction_type =
+                        Some(entry.parse("epsilon, sample, v_prediction or mean")?);
+                }
+                "beta_schedule" => {
+                    BetaSchedule::from_name(value, 0.1, 0.2).map_err(|_| {
+                        entry.refuse("linear, scaled_linear, squaredcos_cap_v2 or sigmoid")
+                    })?;
+                    found.beta_schedule = Some(value.clone());
+                }
+                "beta_start" => found.beta_start = Some(entry.beta()?),
+                "beta_end" => found.beta_end = Some(entry.beta()?),
+                "num_train_timesteps" => {
+                    found.num_train_timesteps = Some(entry.integer(MAX_TRAIN_TIMESTEPS)?);
+                }
+                "rescale_betas_zero_snr" => {
+                    found.rescale_betas_zero_snr = Some(entry.parse("true or false")?);
+                }
+                "variance_type" if value.starts_with("learned") => {
+                    return Err(entry.unsupported("fixed_small or fixed_large"));
+                }
+                "variance_type" => {
+                    found.variance_type = Some(entry.parse("fixed_small or fixed_large")?);
+                }
+                "clip_sample_range" => found.clip_sample_range = Some(entry.clip()?),
+                "width" => found.width = Some(entry.integer(super::roles::MAX_SIDE)?),
+                "height" => found.height = Some(entry.integer(super::roles::MAX_SIDE)?),
+                "color" => found.color = Some(entry.parse("gray, rgb or rgba")?),
+                "classes" => found.classes = entry.classes()?,
+                "golden" => found.golden = Some(entry.golden()?),
+                _ => log.log(
+                    LogLevel::Warning,
+                    format!("{model}: metadata {key} is not known to this version; ignored"),
+                ),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The model's description, from the caller, then the file, then the DDPM paper.
+    ///
+    /// Errors: `Model`, where the parts do not fit each other.
+    pub(super) fn resolve(
+        &self,
+        shape: [usize; 3],
+        overrides: &ModelOverrides,
+        model: &str,
+        log: &Logger,
+    ) -> Result<ModelConfig> {
+        let [channels, height, width] = shape;
+        let defaults = ModelConfig::ddpm(channels, height, width);
+        let pick = Pick { model, log };
+        let beta_schedule = match overrides.beta_schedule {
+            Some(schedule) => schedule,
+            None => self.beta_schedule(&pick)?,
+        };
+        let config = ModelConfig {
+            channels,
+            height,
+            width,
+            color: pick.of("color", overrides.color, self.color, defaults.color),
+            prediction_type: pick.of(
+                "prediction_type",
+                overrides.prediction_type,
+                self.prediction_type,
+                defaults.prediction_type,
+            ),
+            beta_schedule,
+            num_train_timesteps: pick.of(
+                "num_train_timesteps",
+                overrides.num_train_timesteps,
+                self.num_train_timesteps,
+                defaults.num_train_timesteps,
+            ),
+            rescale_betas_zero_snr: pick.of(
+                "rescale_betas_zero_snr",
+                overrides.rescale_betas_zero_snr,
+                self.rescale_betas_zero_snr,
+                defaults.rescale_betas_zero_snr,
+            ),
+            variance_type: pick.named(
+                "variance_type",
+                overrides.variance_type,
+                self.variance_type,
+                defaults.variance_type,
+                |variance_type| variance_type.name().to_owned(),
+            ),
+            clip_sample_range: pick.named(
+                "clip_sample_range",
+                overrides.clip_sample_range,
+                self.clip_sample_range,
+                defaults.clip_sample_range,
+                |range| range.map_or("none".to_owned(), |range| range.to_string()),
+            ),
+        };
+        config
+            .validate()
+            .map_err(|error| Error::new(ErrorKind::Model, format!("{model}: {error}")))?;
+        Ok(config)
+    }
+
+    fn beta_schedule(&self, pick: &Pick<'_>) -> Result<BetaSchedule> {
+        let name = pick.of(
+            "beta_schedule",
+            None,
+            self.beta_schedule.as_deref(),
+            BetaSchedule::DDPM.name(),
+        );
+        let (start, end) = BetaSchedule::DDPM.ends().unwrap_or((1e-4, 0.02));
+        let schedule = BetaSchedule::from_name(name, start, end)?;
+        if schedule.ends().is_none() {
+            return Ok(schedule);
+        }
+        let start = pick.of("beta_start", None, self.beta_start, start);
+        let end = pick.of("beta_end", None, self.beta_end, end);
+        BetaSchedule::from_name(name, start, end)
+    }
+}
+
+/// Chooses between the caller, the file and the default, and logs the last.
+struct Pick<'a> {
+    model: &'a str,
+    log: &'a Logger,
+}
+
+impl Pick<'_> {
+    fn of<T: Display>(&self, key: &str, caller: Option<T>, file: Option<T>, default: T) -> T {
+        self.named(key, caller, file, default, T::to_string)
+    }
+
+    fn named<T>(
+        &self,
+        key: &str,
+        caller: Option<T>,
+        file: Option<T>,
+        default: T,
+        name: impl Fn(&T) -> String,
+    ) -> T {
+        caller.or(file).unwrap_or_else(|| {
+            let Self { model, log } = self;
+            let value = name(&default);
+            log.log(LogLevel::Info, format!("{model}: no {PREFIX}{key}, taking {value}"));
+            default
+        })
+    }
+}
+
+/// One pair on its way through the parser.
+struct Entry<'a> {
+    model: &'a str,
+    key: &'a str,
+    value: &'a str,
+}
+
+impl Entry<'_> {
+    fn message(&self, expected: &str) -> String {
+        let Self { model, key, value } = self;
+        format!("{model}: metadata {key} is \"{value}\", expected {expected}")
+    }
+
+    fn refuse(&self, expected: &str) -> Error {
+        Error::new(ErrorKind::Model, self.message(expected))
+    }
+
+    fn unsupported(&self, expected: &str) -> Error {
+        let message = format!("{}; the rest is for a later version", self.message(expected));
+        Error::new(ErrorKind::Unsupported, message)
+    }
+
+    fn parse<T: FromStr>(&self, expected: &str) -> Result<T> {
+        self.value.parse().map_err(|_| self.refuse(expected))
+    }
+
+    fn number(&self, expected: &str, fits: impl Fn(f64) -> bool) -> Result<f64> {
+        let number: f64 = self.parse(expected)?;
+        if fits(number) { Ok(number) } else { Err(self.refuse(expected)) }
+    }
+
+    fn beta(&self) -> Result<f64> {
+        self.number("a number between 0 and 1", |beta| beta > 0.0 && beta < 1.0)
+    }
+
+    fn integer(&self, max: usize) -> Result<usize> {
+        let expected = format!("an integer from 1 to {max}");
+        let number: usize = self.parse(&expected)?;
+        if (1..=max).contains(&number) { Ok(number) } else { Err(self.refuse(&expected)) }
+    }
+
+    fn clip(&self) -> Result<Option<f64>> {
+        if self.value == "none" {
+            return Ok(None);
+        }
+        self.number("none or a finite number above 0", |range| range > 0.0 && range.is_finite())
+            .map(Some)
+    }
+
+    fn classes(&self) -> Result<Vec<String>> {
+        serde_json::from_str::<serde_json::Value>(self.value)
+            .ok()
+            .and_then(|json| {
+                let names = json.as_array()?.iter().map(|name| name.as_str().map(str::to_owned));
+                names.collect()
+            })
+            .ok_or_else(|| self.refuse("a JSON list of names"))
+    }
+
+    fn golden(&self) -> Result<Golden> {
+        let parse = || {
+            let json: serde_json::Value = serde_json::from_str(self.value).ok()?;
+            let golden = Golden {
+                seed: json.get("seed")?.as_u64()?,
+                timestep: json.get("timestep")?.as_f64()?,
+                mean_square: json.get("mean_square")?.as_f64()?,
+            };
+            let sensible = golden.timestep >= 0.0 && golden.mean_square > 0.0;
+            sensible.then_some(golden)
+        };
+        parse().ok_or_else(|| {
+            self.refuse("{\"seed\": integer, \"timestep\": number, \"mean_square\": number above 0}")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<Metadata> {
+        let owned: Vec<_> =
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Metadata::parse(&owned, "m.onnx", &Logger::default())
+    }
+
+    fn recording() -> (Logger, Arc<Mutex<Vec<String>>>) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&seen);
+        let sink = move |_, text: &str| kept.lock().unwrap().push(text.to_owned());
+        (Logger::new(Some(Arc::new(sink)), LogLevel::Debug), seen)
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let found = parse(&[
+            ("ddpm.version", "1"),
+            ("ddpm.prediction_type", "v_prediction"),
+            ("ddpm.beta_schedule", "scaled_linear"),
+            ("ddpm.beta_start", "0.00085"),
+            ("ddpm.beta_end", "0.012"),
+            ("ddpm.num_train_timesteps", "500"),
+            ("ddpm.rescale_betas_zero_snr", "true"),
+            ("ddpm.variance_type", "fixed_large"),
+            ("ddpm.clip_sample_range", "none"),
+            ("ddpm.width", "24"),
+            ("ddpm.height", "16"),
+            ("ddpm.color", "rgba"),
+            ("ddpm.classes", r#"["cat", "dog"]"#),
+            ("ddpm.golden", r#"{"seed": 7, "timestep": 500, "mean_square": 0.98}"#),
+            ("author", "someone"),
+        ])
+        .unwrap();
+        let config = found
+            .resolve([4, 16, 24], &ModelOverrides::default(), "m.onnx", &Logger::default())
+            .unwrap();
+        let expected = ModelConfig {
+            channels: 4,
+            height: 16,
+            width: 24,
+            color: Color::Rgba,
+            prediction_type: PredictionType::VPrediction,
+            beta_schedule: BetaSchedule::ScaledLinear { beta_start: 0.00085, beta_end: 0.012 },
+            num_train_timesteps: 500,
+            rescale_betas_zero_snr: true,
+            variance_type: VarianceType::FixedLarge,
+            clip_sample_range: None,
+        };
+        assert_eq!(config, expected);
+        assert_eq!((found.width, found.height), (Some(24), Some(16)));
+        assert_eq!(found.classes, ["cat", "dog"]);
+        assert_eq!(found.golden, Some(Golden { seed: 7, timestep: 500.0, mean_square: 0.98 }));
+    }
+
+    #[test]
+    fn junk_is_refused_by_key_value_and_what_is_accepted() {
+        let cases = [
+            ("ddpm.prediction_type", "junk", "epsilon, sample, v_prediction or mean"),
+            ("ddpm.beta_schedule", "junk", "linear, scaled_linear"),
+            ("ddpm.beta_start", "0", "between 0 and 1"),
+            ("ddpm.beta_end", "NaN", "between 0 and 1"),
+            ("ddpm.num_train_timesteps", "0", "an integer from 1"),
+            ("ddpm.num_train_timesteps", "-1", "an integer from 1"),
+            ("ddpm.rescale_betas_zero_snr", "yes", "true or false"),
+            ("ddpm.variance_type", "junk", "fixed_small or fixed_large"),
+            ("ddpm.clip_sample_range", "0", "none or a finite number above 0"),
+            ("ddpm.clip_sample_range", "inf", "none or a finite number above 0"),
+            ("ddpm.width", "2147483647", "an integer from 1 to 16384"),
+            ("ddpm.height", "1.5", "an integer from 1"),
+            ("ddpm.color", "cmyk", "gray, rgb or rgba"),
+            ("ddpm.classes", r#"{"a": 1}"#, "a JSON list of names"),
+            ("ddpm.golden", r#"{"seed": -1, "timestep": 0, "mean_square": 1}"#, "seed"),
+            ("ddpm.golden", "", "mean_square"),
+        ];
+        for (key, value, expected) in cases {
+            let error = parse(&[(key, value)]).unwrap_err();
+            let text = error.to_string();
+            assert_eq!(error.kind(), ErrorKind::Model, "{text}");
+            assert!(text.starts_with(&format!("m.onnx: metadata {key} is \"{value}\"")), "{text}");
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_but_not_built_is_unsupported() {
+        for (key, value) in [("ddpm.version", "2"), ("ddpm.variance_type", "learned_range")] {
+            let error = parse(&[(key, value)]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert!(error.to_string().contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_caller_comes_before_the_file() {
+        let found = parse(&[
+            ("ddpm.prediction_type", "sample"),
+            ("ddpm.beta_schedule", "sigmoid"),
+            ("ddpm.num_train_timesteps", "500"),
+            ("ddpm.rescale_betas_zero_snr", "true"),
+            ("ddpm.variance_type", "fixed_large"),
+            ("ddpm.clip_sample_range", "2"),
+        ])
+        .unwrap();
+        let overrides = ModelOverrides {
+            prediction_type: Some(PredictionType::VPrediction),
+            beta_schedule: Some(BetaSchedule::SquaredcosCapV2),
+            num_train_timesteps: Some(100),
+            rescale_betas_zero_snr: Some(false),
+            variance_type: Some(VarianceType::FixedSmall),
+            clip_sample_range: Some(Some(3.0)),
+            ..ModelOverrides::default()
+        };
+        let config =
+            found.resolve([3, 8, 8], &overrides, "m.onnx", &Logger::default()).unwrap();
+        let expected = ModelConfig {
+            prediction_type: PredictionType::VPrediction,
+            beta_schedule: BetaSchedule::SquaredcosCapV2,
+            num_train_timesteps: 100,
+            clip_sample_range: Some(3.0),
+            ..ModelConfig::ddpm(3, 8, 8)
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn each_default_taken_is_logged_once() {
+        let (log, seen) = recording();
+        let overrides = ModelOverrides { color: Some(Color::Rgb), ..ModelOverrides::default() };
+        let found = parse(&[("ddpm.prediction_type", "epsilon")]).unwrap();
+        let config = found.resolve([3, 8, 8], &overrides, "m.onnx", &log).unwrap();
+        assert_eq!(config, ModelConfig::ddpm(3, 8, 8));
+        let seen = seen.lock().unwrap();
+        for key in ["beta_schedule", "beta_start", "beta_end", "num_train_timesteps",
+            "rescale_betas_zero_snr", "variance_type", "clip_sample_range"]
+        {
+            let lines = seen.iter().filter(|line| line.contains(&format!("no ddpm.{key},")));
+            assert_eq!(lines.count(), 1, "{key}: {seen:?}");
+        }
+        assert_eq!(seen.len(), 7, "{seen:?}");
+    }
+
+    #[test]
+    fn unknown_keys_of_ours_are_logged_and_others_left_alone() {
+        let (log, seen) = recording();
+        let pairs = [("ddpm.new_thing", "1"), ("author", "x")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Metadata::parse(&pairs, "m.onnx", &log).unwrap();
+        let seen = seen.lock().unwrap();
+        assert!(seen.len() == 1 && seen[0].contains("ddpm.new_thing"), "{seen:?}");
+    }
+}

@@ -1,0 +1,105 @@
+//! ONNX models run by ONNX Runtime, as a [`Denoiser`](crate::model::Denoiser).
+//!
+//! The only module that names `ort`. It must not know threads, streams or frames.
+
+mod binding;
+mod library;
+mod lookup;
+mod metadata;
+mod provider;
+mod roles;
+mod session;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::log::Logger;
+use crate::model::Color;
+use crate::noise_schedule::BetaSchedule;
+use crate::prediction::PredictionType;
+use crate::sampler::VarianceType;
+
+pub use provider::Provider;
+pub use session::{Interrupt, OnnxDenoiser, OnnxInfo};
+
+/// Where a model comes from.
+#[derive(Clone)]
+pub enum ModelSource {
+    /// An `.onnx` file. External data is looked for beside it.
+    Path(PathBuf),
+    /// The bytes of one. They are kept until the model is loaded; external data is not supported.
+    Bytes(Arc<[u8]>),
+}
+
+impl ModelSource {
+    /// How messages name the model: its path, or its size.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Path(path) => path.display().to_string(),
+            Self::Bytes(bytes) => format!("model of {} bytes in memory", bytes.len()),
+        }
+    }
+}
+
+impl fmt::Debug for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for ModelSource {
+    fn from(path: &P) -> Self {
+        Self::Path(path.as_ref().to_owned())
+    }
+}
+
+impl From<PathBuf> for ModelSource {
+    fn from(path: PathBuf) -> Self {
+        Self::Path(path)
+    }
+}
+
+/// What the caller knows better than the model file. Every `None` leaves it to the file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelOverrides {
+    /// H, for models whose graph and metadata leave it open.
+    pub height: Option<usize>,
+    /// W, likewise.
+    pub width: Option<usize>,
+    /// What the output stands for.
+    pub prediction_type: Option<PredictionType>,
+    /// The betas it was trained with.
+    pub beta_schedule: Option<BetaSchedule>,
+    /// T it was trained with.
+    pub num_train_timesteps: Option<usize>,
+    /// Whether the betas were rescaled to zero terminal SNR.
+    pub rescale_betas_zero_snr: Option<bool>,
+    /// The variance of DDPM steps.
+    pub variance_type: Option<VarianceType>,
+    /// The range of x_0; `Some(None)` for no limit.
+    pub clip_sample_range: Option<Option<f64>>,
+    /// What the channels mean.
+    pub color: Option<Color>,
+    /// The name of the input that takes the sample.
+    pub sample_input: Option<String>,
+    /// The name of the input that takes the timestep.
+    pub timestep_input: Option<String>,
+    /// The name of the output to use.
+    pub output: Option<String>,
+}
+
+/// How to load and run a model.
+#[derive(Clone, Debug, Default)]
+pub struct OnnxOptions {
+    /// The ONNX Runtime library. `None` looks in the usual places, see [`OnnxDenoiser::load`].
+    pub runtime_library: Option<PathBuf>,
+    /// What runs the model.
+    pub provider: Provider,
+    /// Threads inside one operator; 0 is the machine's cores less one, at least one.
+    pub threads: u32,
+    /// What the caller knows better than the file.
+    pub overrides: ModelOverrides,
+    /// Where defaults taken, fallbacks and the runtime's own messages go.
+    pub log: Logger,
+}

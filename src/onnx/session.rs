@@ -1,0 +1,450 @@
+//! A model file as a [`Denoiser`]: loaded, checked, warmed up, and run without allocating.
+
+use std::fmt;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ndarray::{ArrayView4, ArrayViewMut4};
+use ort::session::builder::{GraphOptimizationLevel, LoadCanceler, SessionBuilder};
+use ort::session::{RunOptions, Session};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::{LogLevel, Logger};
+use crate::model::{Denoiser, ModelConfig};
+use crate::rng::{Purpose, fill_standard_normal};
+
+use super::binding::Binding;
+use super::library::{Runtime, runtime};
+use super::metadata::{Golden, Metadata};
+use super::provider::{Provider, register_cuda};
+use super::roles::Roles;
+use super::{ModelSource, OnnxOptions};
+
+/// More threads than this are a mistake.
+const MAX_THREADS: u32 = 1024;
+
+/// How far the mean square of a golden output may be off, relatively. Providers and thread counts
+/// reorder sums, which is good for 1e-5; another network, or weights in a lower precision than the
+/// exporter's, is off by more than this.
+const GOLDEN_TOLERANCE: f64 = 2e-3;
+
+/// What a loaded model turned out to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnnxInfo {
+    /// The provider in use: `Cpu` or `Cuda`, never `Auto`.
+    pub provider: Provider,
+    /// Why `Auto` uses the CPU and not CUDA; `None` where it did not have to choose.
+    pub fallback_reason: Option<String>,
+    /// The model: its shape, its colour, how it was trained.
+    pub model: ModelConfig,
+    /// The names of its classes, from the metadata; empty for an unconditional model.
+    pub classes: Vec<String>,
+    /// The batch size it is fixed to; `None` for any.
+    pub fixed_batch: Option<usize>,
+    /// The version of ONNX Runtime, such as `1.31.1`.
+    pub runtime_version: String,
+    /// The file ONNX Runtime was loaded from.
+    pub runtime_library: PathBuf,
+    /// Threads inside one operator.
+    pub threads: u32,
+}
+
+/// Breaks off a load or a run of the model from another thread, for good.
+#[derive(Clone, Default)]
+pub struct Interrupt(Arc<Interruptible>);
+
+#[derive(Default)]
+struct Interruptible {
+    stopped: AtomicBool,
+    /// What to stop. Never held while it runs.
+    running: Mutex<(Option<LoadCanceler>, Option<Arc<RunOptions>>)>,
+}
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Interrupt").field(&self.0.stopped).finish()
+    }
+}
+
+impl Interrupt {
+    /// One that has not been used.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes the load or the run that is going on, and every later one, fail soon: a run ends
+    /// before its next operator. Does not wait for that.
+    pub fn stop(&self) {
+        self.0.stopped.store(true, Ordering::SeqCst);
+        let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // Both only set a flag, and there is nobody to tell if that fails.
+        if let Some(load) = &running.0 {
+            let _ = load.cancel();
+        }
+        if let Some(run) = &running.1 {
+            let _ = run.terminate();
+        }
+    }
+
+    fn watch(&self, load: Option<LoadCanceler>, run: Option<Arc<RunOptions>>) {
+        *self.0.running.lock().unwrap_or_else(PoisonError::into_inner) = (load, run);
+        if self.0.stopped.load(Ordering::SeqCst) {
+            self.stop();
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.0.stopped.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::EngineClosed, "loading was broken off"));
+        }
+        Ok(())
+    }
+}
+
+/// An ONNX model run by ONNX Runtime.
+///
+/// One thread at a time. [`predict`](Denoiser::predict) allocates for the first run of a batch
+/// size; later runs reuse its tensors.
+pub struct OnnxDenoiser {
+    /// Before the session: it must be released first.
+    binding: Option<Binding>,
+    session: Session,
+    run_options: Arc<RunOptions>,
+    roles: Roles,
+    info: OnnxInfo,
+    name: String,
+}
+
+impl OnnxDenoiser {
+    /// Loads a model and runs it once. Blocks for both, up to many seconds.
+    ///
+    /// ONNX Runtime is taken from `options.runtime_library`; without it from the file that the
+    /// environment variable `DDPM_ONNXRUNTIME` names; without that from the folder of this library
+    /// or the executable, then from the cache (`DDPM_CACHE`, else `libddpm` in the user's cache
+    /// folder). The first load decides for the whole process.
+    ///
+    /// Errors: `RuntimeLibrary`; `Io` where the file cannot be read; `Model` where it is no model,
+    /// its inputs and outputs have no known roles, its metadata is not understood, its size is
+    /// open, or it does not reproduce its golden checksum; `Unsupported` for class labels and
+    /// learned variance; `Provider` where CUDA is asked for and cannot be used; `Inference` where
+    /// the first run fails; `InvalidArgument` for an option out of range.
+    pub fn load(source: &ModelSource, options: &OnnxOptions) -> Result<Self> {
+        Self::load_interruptible(source, options, &Interrupt::new())
+    }
+
+    /// [`load`](Self::load), with a way to break it, and all later runs, off from another thread.
+    pub fn load_interruptible(
+        source: &ModelSource,
+        options: &OnnxOptions,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        let threads = threads(options.threads)?;
+        check_readable(source)?;
+        let runtime = runtime(options.runtime_library.as_deref(), &options.log)?;
+        let loading = Loading { source, options, interrupt, runtime, threads };
+        match options.provider {
+            Provider::Cpu => loading.on(Provider::Cpu),
+            Provider::Cuda => loading.on(Provider::Cuda).or_else(|error| {
+                // A model that the CPU does not load either is at fault itself.
+                interrupt.check()?;
+                match error.kind() {
+                    ErrorKind::Provider => Err(error),
+                    _ => loading.on(Provider::Cpu).and_then(|_| Err(provider_fault(&error))),
+                }
+            }),
+            Provider::Auto => loading.on(Provider::Cuda).or_else(|error| {
+                interrupt.check()?;
+                let mut loaded = loading.on(Provider::Cpu)?;
+                let reason = error.to_string();
+                options.log.log(LogLevel::Warning, format!("using the CPU: {reason}"));
+                loaded.info.fallback_reason = Some(reason);
+                Ok(loaded)
+            }),
+        }
+    }
+
+    /// What the model turned out to be.
+    pub fn info(&self) -> &OnnxInfo {
+        &self.info
+    }
+
+    /// Errors: `Model` where the model is fixed to another batch size.
+    pub fn expect_batch(&self, batch: usize) -> Result<()> {
+        match self.info.fixed_batch {
+            Some(fixed) if fixed != batch => Err(Error::new(
+                ErrorKind::Model,
+                format!(
+                    "{}: the batch is fixed to {fixed}, expected {batch} or open; export it with an open batch",
+                    self.name
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn run(&mut self, sample: &[f32], timesteps: &[f64], output: &mut [f32]) -> Result<()> {
+        let batch = timesteps.len();
+        let name = &self.name;
+        let fault = |kind, text: &str| Error::new(kind, format!("{name}: {text}"));
+        let mut binding = match self.binding.take().filter(|bound| bound.batch() == batch) {
+            Some(binding) => binding,
+            None => {
+                let model = &self.info.model;
+                let shape = [model.channels, model.height, model.width];
+                let rebind = self.info.provider != Provider::Cpu;
+                Binding::new(&self.session, &self.roles, batch, shape, rebind)
+                    .map_err(|error| fault(ErrorKind::Inference, error.message()))?
+            }
+        };
+        let done = binding.run(
+            &mut self.session,
+            &self.run_options,
+            &self.roles,
+            sample,
+            timesteps,
+            output,
+        );
+        self.binding = Some(binding);
+        done.map_err(|error| fault(error.kind(), error.message()))
+    }
+
+    /// Runs once on zeros, so that a model that cannot run fails at load, and the first step takes
+    /// no longer than the others.
+    fn warm_up(&mut self) -> Result<()> {
+        let batch = self.info.fixed_batch.unwrap_or(1);
+        let sample = vec![0.0; self.info.model.sample_len(batch)?];
+        let mut output = sample.clone();
+        self.run(&sample, &vec![0.0; batch], &mut output)
+    }
+
+    fn verify(&mut self, golden: Golden) -> Result<()> {
+        let batch = self.info.fixed_batch.unwrap_or(1);
+        let mut sample = vec![0.0; self.info.model.sample_len(batch)?];
+        let item = sample.len() / batch;
+        for sample in sample.chunks_mut(item) {
+            fill_standard_normal(golden.seed, Purpose::InitialNoise, 0, sample);
+        }
+        let mut output = vec![0.0; sample.len()];
+        self.run(&sample, &vec![golden.timestep; batch], &mut output)?;
+        let squares = output.iter().map(|&value| f64::from(value).powi(2));
+        let found = squares.sum::<f64>() / output.len() as f64;
+        let expected = golden.mean_square;
+        let off = ((found - expected) / expected).abs();
+        // NaN is off as well.
+        if off <= GOLDEN_TOLERANCE {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Model,
+            format!(
+                "{}: does not reproduce its golden checksum: mean square {found} with seed {} at t = {}, expected {expected}; the file is damaged or its metadata belongs to another",
+                self.name, golden.seed, golden.timestep
+            ),
+        ))
+    }
+}
+
+impl Denoiser for OnnxDenoiser {
+    fn config(&self) -> &ModelConfig {
+        &self.info.model
+    }
+
+    fn predict(
+        &mut self,
+        sample: ArrayView4<'_, f32>,
+        timesteps: &[f64],
+        mut output: ArrayViewMut4<'_, f32>,
+    ) -> Result<()> {
+        let batch = timesteps.len();
+        let model = &self.info.model;
+        let expected = [batch, model.channels, model.height, model.width];
+        for (what, shape) in [("sample", sample.shape()), ("output", output.shape())] {
+            if shape != expected {
+                return Err(Error::invalid_argument(format!(
+                    "{}: {what}: found shape {shape:?}, expected {expected:?}",
+                    self.name
+                )));
+            }
+        }
+        if let Some(fixed) = self.info.fixed_batch
+            && fixed != batch
+        {
+            return Err(Error::invalid_argument(format!(
+                "{}: batch: found {batch}, expected {fixed} as the model is fixed to it",
+                self.name
+            )));
+        }
+        let contiguous = || Error::invalid_argument("sample and output: expected C-contiguous arrays");
+        let sample = sample.to_slice().ok_or_else(contiguous)?;
+        let output = output.as_slice_mut().ok_or_else(contiguous)?;
+        if batch == 0 {
+            return Ok(());
+        }
+        self.run(sample, timesteps, output)
+    }
+}
+
+impl fmt::Debug for OnnxDenoiser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnnxDenoiser").field("name", &self.name).field("info", &self.info).finish()
+    }
+}
+
+/// One call of `load`, which may try two providers.
+struct Loading<'a> {
+    source: &'a ModelSource,
+    options: &'a OnnxOptions,
+    interrupt: &'a Interrupt,
+    runtime: &'static Runtime,
+    threads: u32,
+}
+
+impl Loading<'_> {
+    fn on(&self, provider: Provider) -> Result<OnnxDenoiser> {
+        let Self { source, options, interrupt, runtime, threads } = *self;
+        let name = source.name();
+        let mut builder = self.builder()?;
+        if provider == Provider::Cuda {
+            builder = register_cuda(builder, runtime)?;
+        }
+        interrupt.watch(Some(builder.canceler()), None);
+        let session = match source {
+            ModelSource::Path(path) => builder.commit_from_file(path),
+            ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
+        };
+        interrupt.check()?;
+        let session = session.map_err(|error| {
+            Error::new(
+                ErrorKind::Model,
+                format!("{name}: not a model that ONNX Runtime {} loads: {error}", runtime.version()),
+            )
+        })?;
+        let overrides = &options.overrides;
+        let roles = Roles::find(session.inputs(), session.outputs(), overrides, &name)?;
+        let pairs = metadata_pairs(&session)
+            .map_err(|error| Error::new(ErrorKind::Model, format!("{name}: metadata: {error}")))?;
+        let metadata = Metadata::parse(&pairs, &name, &options.log)?;
+        let shape = roles.shape(overrides, &metadata, &name)?;
+        let fixed_batch = roles.fixed_batch(&name)?;
+        let model = metadata.resolve(shape, overrides, &name, &options.log)?;
+        let run_options = Arc::new(RunOptions::new().map_err(internal)?);
+        interrupt.watch(None, Some(Arc::clone(&run_options)));
+        let mut loaded = OnnxDenoiser {
+            binding: None,
+            session,
+            run_options,
+            roles,
+            info: OnnxInfo {
+                provider,
+                fallback_reason: None,
+                model,
+                classes: metadata.classes,
+                fixed_batch,
+                runtime_version: runtime.version().to_owned(),
+                runtime_library: runtime.path().to_owned(),
+                threads,
+            },
+            name,
+        };
+        loaded.warm_up().and_then(|()| interrupt.check())?;
+        if let Some(golden) = metadata.golden {
+            loaded.verify(golden)?;
+        }
+        options.log.log(
+            LogLevel::Info,
+            format!("{}: {}x{}, on the {provider}", loaded.name, shape[2], shape[1]),
+        );
+        Ok(loaded)
+    }
+
+    fn builder(&self) -> Result<SessionBuilder> {
+        let log = self.options.log.clone();
+        let level = if log.accepts(LogLevel::Debug) {
+            ort::logging::LogLevel::Info
+        } else {
+            ort::logging::LogLevel::Warning
+        };
+        let configure = || {
+            let builder = Session::builder(self.runtime.environment())?
+                .with_optimization_level(GraphOptimizationLevel::All)?
+                .with_intra_threads(self.threads as usize)?
+                .with_inter_threads(1)?
+                // A spinning pool takes the cores that the host draws its frames on.
+                .with_intra_op_spinning(false)?
+                .with_inter_op_spinning(false)?
+                .with_memory_pattern(true)?
+                .with_no_environment_execution_providers()?
+                .with_log_level(level)?
+                .with_logger(Arc::new(move |level, _: &str, _: &str, _: &str, text: &str| {
+                    forward(&log, level, text);
+                }))?;
+            Ok(builder)
+        };
+        configure().map_err(|error: ort::Error| internal(error))
+    }
+}
+
+fn forward(log: &Logger, level: ort::logging::LogLevel, text: &str) {
+    use ort::logging::LogLevel as Level;
+    let level = match level {
+        Level::Fatal | Level::Error => LogLevel::Error,
+        Level::Warning => LogLevel::Warning,
+        Level::Info | Level::Verbose => LogLevel::Debug,
+    };
+    if log.accepts(level) {
+        log.log(level, format!("ONNX Runtime: {text}"));
+    }
+}
+
+fn metadata_pairs(session: &Session) -> ort::Result<Vec<(String, String)>> {
+    let metadata = session.metadata()?;
+    let mut keys = metadata.custom_keys()?;
+    // The runtime keeps them in a hash map; errors should not depend on its order.
+    keys.sort();
+    Ok(keys
+        .into_iter()
+        .filter_map(|key| metadata.custom(&key).map(|value| (key, value)))
+        .collect())
+}
+
+fn threads(given: u32) -> Result<u32> {
+    match given {
+        0 => {
+            let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+            Ok((cores.saturating_sub(1).max(1) as u32).min(MAX_THREADS))
+        }
+        1..=MAX_THREADS => Ok(given),
+        _ => Err(Error::invalid_argument(format!(
+            "threads: found {given}, expected 0 (automatic) to {MAX_THREADS}"
+        ))),
+    }
+}
+
+/// The runtime would wait for ever on a pipe, and names a folder badly.
+fn check_readable(source: &ModelSource) -> Result<()> {
+    let ModelSource::Path(path) = source else {
+        return Ok(());
+    };
+    let refuse = |reason: String| io_fault(path, &reason);
+    let found = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
+    if !found.is_file() {
+        return Err(refuse("not a file".to_owned()));
+    }
+    std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
+    Ok(())
+}
+
+fn io_fault(path: &Path, reason: &str) -> Error {
+    Error::new(ErrorKind::Io, format!("{}: {reason}", path.display()))
+}
+
+fn provider_fault(error: &Error) -> Error {
+    let message = format!("CUDA: {error} (the same model runs on the CPU)");
+    Error::new(ErrorKind::Provider, message)
+}
+
+fn internal(error: ort::Error) -> Error {
+    Error::new(ErrorKind::Internal, format!("ONNX Runtime: {error}"))
+}

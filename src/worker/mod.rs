@@ -1,0 +1,315 @@
+//! One thread that loads a model and then makes the steps that its streams ask for.
+//!
+//! The only module that names threads, channels and locks. It must not know ONNX: what it loads is
+//! a [`Denoiser`] and whatever description comes with it.
+//!
+//! Requests wait in one bounded queue and are served first come, first served. A stream has one
+//! step in flight at most, so many streams on one worker take turns.
+
+mod progress;
+mod stream_core;
+mod triple_buffer;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle, ThreadId};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Denoiser;
+
+pub use progress::StreamState;
+pub(crate) use stream_core::StreamCore;
+pub use stream_core::{FrameFormat, FrameInfo, Preview, StepOutcome, StreamStatus};
+
+use stream_core::Request;
+
+/// The thread's name, as debuggers and profilers show it.
+const THREAD_NAME: &str = "ddpm-worker";
+
+/// Steps that may wait at once, over all streams of an engine. More is `Busy`.
+const QUEUE: usize = 256;
+
+/// What loading a model gives: something to call, and a description for the host.
+pub(crate) struct Loaded<I> {
+    pub(crate) denoiser: Box<dyn Denoiser>,
+    pub(crate) info: I,
+}
+
+/// Makes a load or a prediction that runs on the worker return early, with an error. Called from
+/// the thread that closes.
+pub(crate) type Interrupt = Arc<dyn Fn() + Send + Sync>;
+
+/// How far loading is.
+enum LoadState<I> {
+    Loading,
+    Ready(Arc<I>),
+    Failed(Error),
+    Closed,
+}
+
+/// How far loading is, without what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineState {
+    /// The model is being loaded.
+    Loading,
+    /// Streams can be made.
+    Ready,
+    /// Loading failed, or the worker did; `wait` and `info` give the error.
+    Failed,
+    /// The engine was closed.
+    Closed,
+}
+
+enum Message {
+    Step(Request),
+    /// Nothing to do but to look at `closing`.
+    Wake,
+}
+
+struct Shared<I> {
+    state: Mutex<LoadState<I>>,
+    changed: Condvar,
+    closing: AtomicBool,
+}
+
+/// The thread and its queue. Dropping it closes it.
+pub(crate) struct Worker<I> {
+    shared: Arc<Shared<I>>,
+    queue: Sender<Message>,
+    interrupt: Interrupt,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    thread_id: ThreadId,
+}
+
+/// The way from one stream to the worker. Outlives the worker.
+pub(crate) struct Link<I> {
+    shared: Arc<Shared<I>>,
+    queue: Sender<Message>,
+}
+
+impl<I: Send + Sync + 'static> Worker<I> {
+    /// Starts the thread, which calls `load` first. Returns at once.
+    ///
+    /// Errors: `Internal` where the system gives no thread.
+    pub(crate) fn spawn(
+        interrupt: Interrupt,
+        load: impl FnOnce() -> Result<Loaded<I>> + Send + 'static,
+    ) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(LoadState::Loading),
+            changed: Condvar::new(),
+            closing: AtomicBool::new(false),
+        });
+        let (queue, requests) = bounded(QUEUE);
+        let own = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name(THREAD_NAME.to_owned())
+            .spawn(move || {
+                serve(&own, &requests, load);
+                // Before anyone learns that it is closed: what waits must not wait any longer.
+                drop(requests);
+                own.set(LoadState::Closed);
+            })
+            .map_err(|error| {
+                Error::new(ErrorKind::Internal, format!("no thread for the worker: {error}"))
+            })?;
+        let thread_id = thread.thread().id();
+        Ok(Self { shared, queue, interrupt, thread: Mutex::new(Some(thread)), thread_id })
+    }
+
+    pub(crate) fn state(&self) -> EngineState {
+        if self.shared.closing.load(Ordering::Acquire) {
+            return EngineState::Closed;
+        }
+        match *self.shared.state.lock() {
+            LoadState::Loading => EngineState::Loading,
+            LoadState::Ready(_) => EngineState::Ready,
+            LoadState::Failed(_) => EngineState::Failed,
+            LoadState::Closed => EngineState::Closed,
+        }
+    }
+
+    /// Waits until loading is over; false where `timeout` passed first.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut state = self.shared.state.lock();
+        while let LoadState::Loading = *state {
+            match deadline {
+                None => self.shared.changed.wait(&mut state),
+                Some(at) if self.shared.changed.wait_until(&mut state, at).timed_out() => break,
+                Some(_) => {}
+            }
+        }
+        match state.info() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::EngineLoading => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What came with the model. Errors: `EngineLoading`, `EngineClosed`, or why loading failed.
+    pub(crate) fn info(&self) -> Result<Arc<I>> {
+        self.shared.state.lock().info()
+    }
+
+    pub(crate) fn link(&self) -> Link<I> {
+        Link { shared: Arc::clone(&self.shared), queue: self.queue.clone() }
+    }
+
+    /// Stops what runs, ends the thread and waits for it. A second call does nothing.
+    ///
+    /// Errors: `InvalidArgument` on the worker's own thread, which would wait for itself.
+    pub(crate) fn close(&self) -> Result<()> {
+        if thread::current().id() == self.thread_id {
+            return Err(Error::invalid_argument(
+                "the engine cannot be closed from its own log callback: close it from another thread",
+            ));
+        }
+        self.ask_to_stop();
+        // Held over the join, so that every thread that closes comes back to a closed engine.
+        let mut thread = self.thread.lock();
+        if let Some(thread) = thread.take() {
+            // The thread contains its panics; if one got out, there is nothing left to stop.
+            let _ = thread.join();
+        }
+        Ok(())
+    }
+
+}
+
+impl<I> Worker<I> {
+    fn ask_to_stop(&self) {
+        self.shared.closing.store(true, Ordering::Release);
+        (self.interrupt)();
+        // A full queue wakes the worker as well.
+        let _ = self.queue.try_send(Message::Wake);
+    }
+}
+
+impl<I> Drop for Worker<I> {
+    fn drop(&mut self) {
+        self.ask_to_stop();
+        // On the worker's own thread the thread ends by itself; waiting for it would be for ever.
+        if thread::current().id() != self.thread_id
+            && let Some(thread) = self.thread.get_mut().take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<I> LoadState<I> {
+    fn info(&self) -> Result<Arc<I>> {
+        match self {
+            Self::Ready(info) => Ok(Arc::clone(info)),
+            Self::Failed(error) => Err(error.clone()),
+            Self::Loading => {
+                Err(Error::new(ErrorKind::EngineLoading, "the engine still loads its model"))
+            }
+            Self::Closed => Err(closed()),
+        }
+    }
+}
+
+impl<I> Shared<I> {
+    fn set(&self, state: LoadState<I>) {
+        *self.state.lock() = state;
+        self.changed.notify_all();
+    }
+}
+
+impl<I> Link<I> {
+    /// Queues a step of `core`. Does not block or allocate.
+    pub(crate) fn step(&self, core: &Arc<StreamCore>) -> Result<StepOutcome> {
+        self.check_open()?;
+        let ticket = match core.begin()? {
+            Ok(ticket) => ticket,
+            Err(outcome) => return Ok(outcome),
+        };
+        let request = Request::new(Arc::clone(core), ticket);
+        match self.queue.try_send(Message::Step(request)) {
+            Ok(()) => Ok(StepOutcome::Accepted),
+            Err(TrySendError::Full(Message::Step(request))) => {
+                request.give_back();
+                Ok(StepOutcome::Busy)
+            }
+            Err(TrySendError::Full(Message::Wake) | TrySendError::Disconnected(_)) => Err(closed()),
+        }
+    }
+
+    /// Errors: `EngineClosed`.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.shared.closing.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::EngineClosed, "the engine was closed")
+}
+
+/// The life of the thread.
+fn serve<I>(
+    shared: &Shared<I>,
+    requests: &Receiver<Message>,
+    load: impl FnOnce() -> Result<Loaded<I>>,
+) {
+    let mut denoiser = match contained("loading the model", load) {
+        Ok(loaded) => {
+            shared.set(LoadState::Ready(Arc::new(loaded.info)));
+            loaded.denoiser
+        }
+        Err(error) => return fail_until_closed(shared, requests, error),
+    };
+    while let Some(mut request) = next(shared, requests) {
+        match contained("a step", || Ok(request.serve(denoiser.as_mut()))) {
+            Ok(Ok(())) => {}
+            // The interrupt of a close shows up as a failure of the model; it is none.
+            Ok(Err(_)) if shared.closing.load(Ordering::Acquire) => request.refuse(closed()),
+            Ok(Err(error)) => request.refuse(error),
+            Err(panic) => {
+                // What the panic left behind in the model is unknown, so it is not called again.
+                request.refuse(panic.clone());
+                return fail_until_closed(shared, requests, panic);
+            }
+        }
+    }
+}
+
+fn fail_until_closed<I>(shared: &Shared<I>, requests: &Receiver<Message>, error: Error) {
+    shared.set(LoadState::Failed(error.clone()));
+    while let Some(request) = next(shared, requests) {
+        request.refuse(error.clone());
+    }
+}
+
+/// The next step to make; none when the engine closes.
+fn next<I>(shared: &Shared<I>, requests: &Receiver<Message>) -> Option<Request> {
+    loop {
+        let message = requests.recv();
+        if shared.closing.load(Ordering::Acquire) {
+            return None;
+        }
+        match message {
+            Ok(Message::Step(request)) => return Some(request),
+            Ok(Message::Wake) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Calls `work`; a panic becomes an `Internal` error.
+fn contained<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        Err(Error::new(ErrorKind::Internal, format!("internal fault in {doing}: {text}")))
+    })
+}

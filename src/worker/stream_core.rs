@@ -1,0 +1,393 @@
+//! One stream as the host and the worker share it.
+//!
+//! The host side reads and moves the progress word and takes frames; the worker side owns the run.
+//! The only locks the host takes are its own (a frame being copied, a reset) and the wait lock,
+//! which nobody holds while anything runs. This module must not know where steps are queued.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::image;
+use crate::model::{Color, Denoiser, ModelConfig};
+use crate::run::Run;
+use crate::sampler::SamplerConfig;
+
+use super::progress::{Begin, MAX_STEPS, Progress, StreamState, Ticket};
+use super::triple_buffer::{Reader, Writer, triple_buffer};
+
+/// What a stream's frames show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preview {
+    /// The predicted clean sample x_0: a blurred guess that sharpens.
+    #[default]
+    PredOriginalSample,
+    /// The sample x_t itself: noise that settles.
+    Sample,
+}
+
+/// How the pixels of a copied frame are laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameFormat {
+    /// Four bytes a pixel, red green blue alpha, top row first; alpha is 255 unless the model has
+    /// its own. No gamma change: [-1, 1] of the model becomes [0, 255].
+    #[default]
+    Rgba8,
+}
+
+/// Which frame was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameInfo {
+    /// Pixels a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// The number of finished steps the frame shows, at least 1.
+    pub step: u32,
+    /// The steps of the whole run.
+    pub steps: u32,
+    /// Counts the stream's frames, over resets too; later frames have higher numbers.
+    pub generation: u64,
+}
+
+/// Where a stream stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StreamStatus {
+    /// What it is doing.
+    pub state: StreamState,
+    /// Finished steps of this run.
+    pub step: u32,
+    /// Steps of the whole run.
+    pub steps: u32,
+    /// The generation of the newest frame of this run; 0 before its first step.
+    pub generation: u64,
+    /// The training timestep given to the model in the step that runs or comes next; after the last
+    /// step, that of the last.
+    pub timestep: f64,
+}
+
+/// What asking for a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// The step is queued.
+    Accepted,
+    /// The last one still runs, or the engine's queue is full: ask again next frame.
+    Busy,
+    /// The run is over: finished, or cancelled.
+    Done,
+}
+
+struct Frame {
+    pixels: Vec<u8>,
+    epoch: u32,
+    step: u32,
+    generation: u64,
+}
+
+/// What only the worker touches, so that its lock is never contended.
+struct Work {
+    run: Run,
+    epoch: u32,
+    generation: u64,
+    frames: Writer<Frame>,
+}
+
+/// See the module's text.
+pub(crate) struct StreamCore {
+    progress: Progress,
+    /// By the epoch's parity. Epoch e's seed is overwritten by the reset to e + 2, and by then e's
+    /// tickets are worthless; so whoever holds a ticket that counts reads the right one.
+    seeds: [AtomicU64; 2],
+    reset_lock: Mutex<()>,
+    work: Mutex<Work>,
+    frames: Mutex<Reader<Frame>>,
+    /// Epoch (high half) and generation (low half) of the newest frame.
+    published: AtomicU64,
+    error: Mutex<Option<Error>>,
+    wait_lock: Mutex<()>,
+    settled: Condvar,
+    timesteps: Box<[f64]>,
+    width: usize,
+    height: usize,
+    color: Color,
+    preview: Preview,
+}
+
+impl StreamCore {
+    /// Allocates everything the stream will use. Runs no model. Errors: `InvalidArgument`.
+    pub(crate) fn new(
+        model: &ModelConfig,
+        sampler: &SamplerConfig,
+        seed: u64,
+        preview: Preview,
+    ) -> Result<Self> {
+        if sampler.steps > MAX_STEPS {
+            return Err(Error::invalid_argument(format!(
+                "steps: found {}, expected at most {MAX_STEPS}",
+                sampler.steps
+            )));
+        }
+        let run = Run::new(model, sampler, seed, 1)?;
+        let timesteps = run.timesteps().collect();
+        let bytes = model
+            .width
+            .checked_mul(model.height)
+            .and_then(|pixels| pixels.checked_mul(image::BYTES_PER_PIXEL))
+            .ok_or_else(|| Error::invalid_argument("frame size: width x height x 4 overflows"))?;
+        let (writer, reader) = triple_buffer(|| Frame {
+            pixels: vec![0; bytes],
+            epoch: 0,
+            step: 0,
+            generation: 0,
+        });
+        Ok(Self {
+            progress: Progress::new(),
+            seeds: [AtomicU64::new(seed), AtomicU64::new(seed)],
+            reset_lock: Mutex::new(()),
+            work: Mutex::new(Work { run, epoch: 0, generation: 0, frames: writer }),
+            frames: Mutex::new(reader),
+            published: AtomicU64::new(0),
+            error: Mutex::new(None),
+            wait_lock: Mutex::new(()),
+            settled: Condvar::new(),
+            timesteps,
+            width: model.width,
+            height: model.height,
+            color: model.color,
+            preview,
+        })
+    }
+
+    /// Host: asks for a step. On `Ok(Ok(ticket))` the caller queues it or gives it back.
+    pub(crate) fn begin(&self) -> Result<std::result::Result<Ticket, StepOutcome>> {
+        match self.progress.begin() {
+            Begin::Granted(ticket) => Ok(Ok(ticket)),
+            Begin::Busy => Ok(Err(StepOutcome::Busy)),
+            Begin::Over => Ok(Err(StepOutcome::Done)),
+            Begin::Failed => Err(self.sticky_error()),
+        }
+    }
+
+    /// Host: gives back a ticket that could not be queued.
+    fn give_back(&self, ticket: Ticket) {
+        self.progress.give_back(ticket);
+        self.notify();
+    }
+
+    /// Host: see [`StreamStatus`].
+    pub(crate) fn status(&self) -> StreamStatus {
+        let now = self.progress.snapshot();
+        let last = self.timesteps.len().saturating_sub(1);
+        let row = (now.step as usize).min(last);
+        StreamStatus {
+            state: now.state,
+            step: now.step,
+            steps: self.timesteps.len() as u32,
+            generation: self.generation_of(now.epoch),
+            timestep: self.timesteps.get(row).copied().unwrap_or(0.0),
+        }
+    }
+
+    fn generation_of(&self, epoch: u32) -> u64 {
+        let published = self.published.load(Ordering::Acquire);
+        if (published >> 32) as u32 == epoch { published & u64::from(u32::MAX) } else { 0 }
+    }
+
+    /// Host: copies the newest frame of this run, if it was not copied before.
+    pub(crate) fn copy_frame(
+        &self,
+        target: &mut [u8],
+        row_stride: usize,
+        format: FrameFormat,
+    ) -> Result<Option<FrameInfo>> {
+        let FrameFormat::Rgba8 = format;
+        let row = self.width * image::BYTES_PER_PIXEL;
+        check_target(target.len(), row_stride, row, self.height)?;
+        let mut reader = self.frames.lock();
+        let epoch = self.progress.snapshot().epoch;
+        // A frame of an earlier run, overtaken by a reset, is no news.
+        let Some(frame) = reader.take_newest().filter(|frame| frame.epoch == epoch) else {
+            return Ok(None);
+        };
+        let lines = frame.pixels.chunks_exact(row).zip(target.chunks_mut(row_stride));
+        for (source, line) in lines {
+            line[..row].copy_from_slice(source);
+        }
+        Ok(Some(FrameInfo {
+            width: self.width as u32,
+            height: self.height as u32,
+            step: frame.step,
+            steps: self.timesteps.len() as u32,
+            generation: frame.generation,
+        }))
+    }
+
+    /// Host: starts again at step 0; `None` keeps the seed. Whatever is in flight is discarded.
+    pub(crate) fn reset(&self, seed: Option<u64>) {
+        let resetting = self.reset_lock.lock();
+        let epoch = self.progress.next_epoch();
+        let current = self.seed_of(epoch.wrapping_sub(1)).load(Ordering::Relaxed);
+        self.seed_of(epoch).store(seed.unwrap_or(current), Ordering::Relaxed);
+        // Releases the seed: a worker that sees the new epoch sees its seed.
+        self.progress.reset(epoch);
+        drop(resetting);
+        self.notify();
+    }
+
+    /// Host: ends the run.
+    pub(crate) fn cancel(&self) {
+        self.progress.cancel();
+        self.notify();
+    }
+
+    /// Host: waits until no step is in flight; false where `timeout` passed first.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut lock = self.wait_lock.lock();
+        loop {
+            match self.progress.snapshot().state {
+                StreamState::Stepping => {}
+                StreamState::Failed => return Err(self.sticky_error()),
+                StreamState::Idle | StreamState::Done | StreamState::Cancelled => return Ok(true),
+            }
+            match deadline {
+                None => self.settled.wait(&mut lock),
+                Some(at) if self.settled.wait_until(&mut lock, at).timed_out() => {
+                    return match self.progress.snapshot().state {
+                        StreamState::Stepping => Ok(false),
+                        StreamState::Failed => Err(self.sticky_error()),
+                        StreamState::Idle | StreamState::Done | StreamState::Cancelled => Ok(true),
+                    };
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Worker: makes the step, publishes its frame. Does nothing where the step is no longer wanted.
+    fn advance(&self, ticket: Ticket, denoiser: &mut dyn Denoiser) -> Result<()> {
+        if !self.progress.wants(ticket) {
+            return Ok(());
+        }
+        let mut work = self.work.try_lock().ok_or_else(|| internal("two workers on one stream"))?;
+        let work = &mut *work;
+        if work.epoch != ticket.epoch {
+            work.run.reset(self.seed_of(ticket.epoch).load(Ordering::Relaxed));
+            work.epoch = ticket.epoch;
+        }
+        let more = work.run.step(denoiser)?;
+        let generation = work.generation + 1;
+        {
+            let mut frame = work.frames.back().ok_or_else(|| internal("frame slot taken"))?;
+            let shown = match self.preview {
+                Preview::PredOriginalSample => work.run.x0(),
+                Preview::Sample => work.run.sample(),
+            };
+            let stride = self.width * image::BYTES_PER_PIXEL;
+            image::to_rgba8(shown, self.color, self.height, self.width, &mut frame.pixels, stride)?;
+            frame.epoch = ticket.epoch;
+            frame.step = ticket.step + 1;
+            frame.generation = generation;
+        }
+        if self.progress.commit(ticket) {
+            work.generation = generation;
+            work.frames.publish();
+            let word = u64::from(ticket.epoch) << 32 | (generation & u64::from(u32::MAX));
+            self.published.store(word, Ordering::Release);
+            self.progress.finish(ticket, !more);
+            self.notify();
+        }
+        Ok(())
+    }
+
+    /// Worker: records that the step failed, unless it is no longer wanted.
+    fn fail(&self, ticket: Ticket, error: Error) {
+        if self.progress.wants(ticket) {
+            *self.error.lock() = Some(error);
+            self.progress.fail(ticket);
+            self.notify();
+        }
+    }
+
+    fn seed_of(&self, epoch: u32) -> &AtomicU64 {
+        &self.seeds[(epoch & 1) as usize]
+    }
+
+    fn sticky_error(&self) -> Error {
+        let lost = || internal("a step failed and its error was lost");
+        self.error.lock().clone().unwrap_or_else(lost)
+    }
+
+    fn notify(&self) {
+        // Taken so that a waiter between its look at the word and its sleep cannot miss this.
+        drop(self.wait_lock.lock());
+        self.settled.notify_all();
+    }
+}
+
+fn internal(what: &str) -> Error {
+    Error::new(ErrorKind::Internal, format!("internal fault: {what}"))
+}
+
+fn check_target(len: usize, row_stride: usize, row: usize, height: usize) -> Result<()> {
+    if row_stride < row {
+        return Err(Error::invalid_argument(format!(
+            "row_stride: found {row_stride} bytes, expected at least {row} for a row of pixels"
+        )));
+    }
+    // The last row needs no padding behind it.
+    let needed = row_stride.checked_mul(height.saturating_sub(1)).and_then(|rows| rows.checked_add(row));
+    match needed {
+        Some(needed) if needed <= len => Ok(()),
+        _ => Err(Error::invalid_argument(format!(
+            "frame buffer: found {len} bytes, expected at least {row_stride} x {} + {row}",
+            height.saturating_sub(1)
+        ))),
+    }
+}
+
+/// A queued step. Dropped unsettled, as when the engine closes over a full queue, it fails the
+/// stream, so that no stream is left stepping for ever.
+pub(crate) struct Request {
+    core: Arc<StreamCore>,
+    ticket: Ticket,
+    settled: bool,
+}
+
+impl Request {
+    pub(crate) fn new(core: Arc<StreamCore>, ticket: Ticket) -> Self {
+        Self { core, ticket, settled: false }
+    }
+
+    /// Host: could not be queued after all.
+    pub(crate) fn give_back(mut self) {
+        self.settled = true;
+        self.core.give_back(self.ticket);
+    }
+
+    /// Worker: makes the step. After an error the request is still to be refused.
+    pub(crate) fn serve(&mut self, denoiser: &mut dyn Denoiser) -> Result<()> {
+        self.core.advance(self.ticket, denoiser)?;
+        self.settled = true;
+        Ok(())
+    }
+
+    /// Worker: ends the step with this error.
+    pub(crate) fn refuse(mut self, error: Error) {
+        self.core.fail(self.ticket, error);
+        self.settled = true;
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if !self.settled {
+            let error = Error::new(ErrorKind::EngineClosed, "the engine was closed during the step");
+            self.core.fail(self.ticket, error);
+        }
+    }
+}
