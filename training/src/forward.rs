@@ -1,0 +1,176 @@
+//! The network computed with burn, on NHWC tensors, and as a [`Denoiser`] for the engine's sampler.
+
+use burn::tensor::{Device, Tensor, TensorData, activation};
+use ddpm::error::{Error, ErrorKind};
+use ddpm::model::{Denoiser, ModelConfig};
+use ndarray::{ArrayView4, ArrayViewMut4};
+
+use crate::network::{Conv, Layers, UNetConfig, unet};
+use crate::ops;
+use crate::parameters::Parameters;
+
+/// The output of the network for `sample` `[n, h, w, c]` in [-1, 1] scale and one timestep an item.
+pub fn forward(
+    config: &UNetConfig,
+    parameters: &Parameters,
+    sample: Tensor<4>,
+    timesteps: &[f64],
+) -> Tensor<4> {
+    let channels = sample.dims()[3];
+    let mut walker = Forward { groups: config.groups, parameters, timesteps, device: sample.device() };
+    unet(&mut walker, config, channels, &sample)
+}
+
+/// The walker that computes.
+struct Forward<'a> {
+    groups: usize,
+    parameters: &'a Parameters,
+    timesteps: &'a [f64],
+    device: Device,
+}
+
+impl Forward<'_> {
+    fn bias(&self, name: &str) -> Tensor<2> {
+        self.parameters.get(&format!("{name}.bias")).unsqueeze()
+    }
+
+    fn weight<const D: usize>(&self, name: &str, shape: [usize; D]) -> Tensor<D> {
+        self.parameters.get(&format!("{name}.weight")).reshape(shape)
+    }
+}
+
+impl Layers for Forward<'_> {
+    type Map = Tensor<4>;
+    type Vector = Tensor<2>;
+
+    fn time_sinusoids(&mut self, dim: usize) -> Tensor<2> {
+        let half = dim / 2;
+        let mut values = Vec::with_capacity(self.timesteps.len() * dim);
+        for &t in self.timesteps {
+            // The product is rounded to f32 first: what the exported graph computes.
+            let angle = |i: usize| f64::from(t as f32 * frequency(i, dim));
+            values.extend((0..half).map(|i| angle(i).cos() as f32));
+            values.extend((0..half).map(|i| angle(i).sin() as f32));
+        }
+        Tensor::from_data(TensorData::new(values, [self.timesteps.len(), dim]), &self.device)
+    }
+
+    fn linear(&mut self, name: &str, x: &Tensor<2>, channels_in: usize, channels_out: usize) -> Tensor<2> {
+        x.clone().matmul(self.weight(name, [channels_in, channels_out])) + self.bias(name)
+    }
+
+    fn silu(&mut self, x: &Tensor<2>) -> Tensor<2> {
+        activation::silu(x.clone())
+    }
+
+    fn conv(&mut self, name: &str, x: &Tensor<4>, c: Conv, shift: Option<&Tensor<2>>) -> Tensor<4> {
+        let weight = self.weight(name, [c.kernel, c.kernel, c.channels_in, c.channels_out]);
+        let bias = self.bias(name);
+        let shift = match shift {
+            Some(shift) => shift.clone() + bias,
+            None => bias,
+        };
+        ops::conv2d(x.clone(), weight, shift, c.upsample)
+    }
+
+    fn downsample(&mut self, name: &str, x: &Tensor<4>, channels_in: usize, channels_out: usize) -> Tensor<4> {
+        // The 2x2 blocks do not overlap: each becomes one pixel of a 1x1 convolution.
+        let [n, h, w, c] = x.dims();
+        let blocks = x
+            .clone()
+            .reshape([n, h / 2, 2, w / 2, 2, c])
+            .permute([0, 1, 3, 2, 4, 5])
+            .reshape([n, h / 2, w / 2, 4 * c]);
+        let weight = self.weight(name, [1, 1, 4 * channels_in, channels_out]);
+        ops::conv2d(blocks, weight, self.bias(name), false)
+    }
+
+    fn group_norm(&mut self, name: &str, x: &Tensor<4>, _: usize, silu: bool) -> Tensor<4> {
+        let gamma = self.parameters.get(&format!("{name}.gamma"));
+        let beta = self.parameters.get(&format!("{name}.beta"));
+        ops::group_norm(x.clone(), gamma, beta, self.groups, silu)
+    }
+
+    fn attention(&mut self, qkv: &Tensor<4>, channels: usize, heads: usize) -> Tensor<4> {
+        let [n, h, w, _] = qkv.dims();
+        let size = channels / heads;
+        // [3, n, heads, pixels, size]
+        let split = qkv.clone().reshape([n, h * w, 3, heads, size]).permute([2, 0, 3, 1, 4]);
+        let part = |index: usize| -> Tensor<4> {
+            split.clone().slice([index..index + 1]).reshape([n, heads, h * w, size])
+        };
+        let scores = part(0).matmul(part(1).swap_dims(2, 3)) * (1.0 / (size as f64).sqrt());
+        let mixed = activation::softmax(scores, 3).matmul(part(2));
+        mixed.permute([0, 2, 1, 3]).reshape([n, h, w, channels])
+    }
+
+    fn add(&mut self, a: &Tensor<4>, b: &Tensor<4>) -> Tensor<4> {
+        a.clone() + b.clone()
+    }
+
+    fn concat(&mut self, a: &Tensor<4>, b: &Tensor<4>) -> Tensor<4> {
+        Tensor::cat(vec![a.clone(), b.clone()], 3)
+    }
+}
+
+/// Frequency i of the time embedding, in f32: Vaswani et al. 2017, section 3.5.
+pub fn frequency(i: usize, dim: usize) -> f32 {
+    10000f64.powf(-2.0 * i as f64 / dim as f64) as f32
+}
+
+/// Planes `[n, c, h, w]` from pixels `[n, h, w, c]`, or back, where `to_planes` is false.
+pub fn transpose_pixels(source: &[f32], target: &mut [f32], channels: usize, pixels: usize, to_planes: bool) {
+    let item = channels * pixels;
+    for (source, target) in source.chunks_exact(item).zip(target.chunks_exact_mut(item)) {
+        for p in 0..pixels {
+            for c in 0..channels {
+                if to_planes {
+                    target[c * pixels + p] = source[p * channels + c];
+                } else {
+                    target[p * channels + c] = source[c * pixels + p];
+                }
+            }
+        }
+    }
+}
+
+/// A network with its weights, as the sampler of the engine sees it.
+pub struct BurnDenoiser {
+    config: ModelConfig,
+    network: UNetConfig,
+    parameters: Parameters,
+    device: Device,
+}
+
+impl BurnDenoiser {
+    /// `parameters` must be those of `network`, on `device`, without gradients.
+    pub fn new(config: ModelConfig, network: UNetConfig, parameters: Parameters, device: Device) -> Self {
+        Self { config, network, parameters, device }
+    }
+}
+
+impl Denoiser for BurnDenoiser {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn predict(
+        &mut self,
+        sample: ArrayView4<f32>,
+        timesteps: &[f64],
+        mut output: ArrayViewMut4<f32>,
+    ) -> ddpm::error::Result<()> {
+        let (n, c, h, w) = sample.dim();
+        let fault = |what: &str| Error::new(ErrorKind::InvalidArgument, what);
+        let planes = sample.as_slice().ok_or_else(|| fault("sample is not contiguous"))?;
+        let mut pixels = vec![0.0; planes.len()];
+        transpose_pixels(planes, &mut pixels, c, h * w, false);
+        let x = Tensor::from_data(TensorData::new(pixels, [n, h, w, c]), &self.device);
+        let out = forward(&self.network, &self.parameters, x, timesteps)
+            .try_into_vec_as::<f32>()
+            .map_err(|error| Error::new(ErrorKind::Inference, format!("burn: {error:?}")))?;
+        let target = output.as_slice_mut().ok_or_else(|| fault("output is not contiguous"))?;
+        transpose_pixels(&out, target, c, h * w, true);
+        Ok(())
+    }
+}

@@ -1,0 +1,222 @@
+//! The U-Net, defined once, as a function over [`Layers`].
+//!
+//! Three walkers run this definition: [`crate::parameters`] lists the weights it needs,
+//! [`crate::forward`] computes it with burn, [`crate::export`] writes it as an ONNX graph. None of
+//! them knows the others, and this file knows no framework.
+//!
+//! The architecture is that of the DDPM paper (Ho et al. 2020, appendix B): residual blocks of
+//! GroupNorm, SiLU and 3x3 convolution, the time embedding added in the middle of each, self-attention
+//! at the lowest resolution, and skip connections by concatenation.
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+
+/// Sizes of a U-Net.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UNetConfig {
+    /// Channels of each resolution, highest resolution first; each next one has half the size.
+    pub channels: Vec<usize>,
+    /// Residual blocks at each resolution, on the way down and again on the way up.
+    pub blocks: usize,
+    /// Groups of the group normalisations; divides every entry of `channels`.
+    pub groups: usize,
+    /// Heads of the self-attention; divides the last entry of `channels`.
+    pub heads: usize,
+    /// Width of the time embedding: its sinusoids, and the two layers of its MLP. Even.
+    pub time_dim: usize,
+}
+
+impl UNetConfig {
+    /// The image's width and height must be multiples of this.
+    pub fn size_multiple(&self) -> usize {
+        1 << (self.channels.len() - 1)
+    }
+
+    /// Says what does not fit together, for images of `width` x `height` pixels.
+    pub fn validate(&self, width: usize, height: usize) -> Result<()> {
+        let Some(&last) = self.channels.last() else {
+            anyhow::bail!("model.channels is empty, expected one entry a resolution");
+        };
+        ensure!(self.channels.len() <= 8, "model.channels has {} entries, expected at most 8", self.channels.len());
+        ensure!((1..=8).contains(&self.blocks), "model.blocks is {}, expected 1 to 8", self.blocks);
+        ensure!(self.groups > 0, "model.groups is 0, expected at least 1");
+        for &channels in &self.channels {
+            ensure!(
+                (1..=4096).contains(&channels) && channels.is_multiple_of(self.groups),
+                "model.channels has {channels}, expected 1 to 4096 and a multiple of model.groups = {}",
+                self.groups
+            );
+        }
+        ensure!(
+            self.heads > 0 && last.is_multiple_of(self.heads),
+            "model.heads is {}, expected a divisor of the last of model.channels, {last}",
+            self.heads
+        );
+        ensure!(
+            (2..=4096).contains(&self.time_dim) && self.time_dim.is_multiple_of(2),
+            "model.time_dim is {}, expected an even number from 2 to 4096",
+            self.time_dim
+        );
+        let multiple = self.size_multiple();
+        ensure!(
+            width > 0 && height > 0 && width.is_multiple_of(multiple) && height.is_multiple_of(multiple),
+            "the images are {width}x{height}, expected multiples of {multiple}, which model.channels halves {} times",
+            self.channels.len() - 1
+        );
+        Ok(())
+    }
+}
+
+/// How the weights of a layer start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Start {
+    /// Uniform within 1 / sqrt(inputs), PyTorch's default for convolutions and linear layers.
+    Uniform { inputs: usize },
+    /// Zero: the last layer of a residual branch, which then starts as the identity (DDPM's code).
+    Zero,
+    /// One.
+    One,
+}
+
+/// A convolution: stride 1, zero padding that keeps the size.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv {
+    pub channels_in: usize,
+    pub channels_out: usize,
+    /// 1 or 3.
+    pub kernel: usize,
+    /// Enlarge the input twofold first, nearest neighbour.
+    pub upsample: bool,
+    /// Start at zero.
+    pub zero: bool,
+}
+
+impl Conv {
+    fn new(channels_in: usize, channels_out: usize, kernel: usize) -> Self {
+        Self { channels_in, channels_out, kernel, upsample: false, zero: false }
+    }
+
+    fn zero(self) -> Self {
+        Self { zero: true, ..self }
+    }
+
+    fn upsample(self) -> Self {
+        Self { upsample: true, ..self }
+    }
+}
+
+/// What the network is made of. `name` is the prefix of a layer's weights.
+pub trait Layers {
+    /// An image of features: batch, height, width, channels.
+    type Map: Clone;
+    /// A vector of features: batch, channels.
+    type Vector: Clone;
+
+    /// Sinusoids of the timestep (Vaswani et al. 2017, section 3.5): `dim / 2` cosines, then sines,
+    /// at frequencies 10000^(-2i / dim).
+    fn time_sinusoids(&mut self, dim: usize) -> Self::Vector;
+    /// `x * weight + bias`.
+    fn linear(&mut self, name: &str, x: &Self::Vector, channels_in: usize, channels_out: usize) -> Self::Vector;
+    /// `x * sigmoid(x)`.
+    fn silu(&mut self, x: &Self::Vector) -> Self::Vector;
+    /// A convolution plus its bias, plus `shift` (a value a channel of each item) where given.
+    fn conv(&mut self, name: &str, x: &Self::Map, conv: Conv, shift: Option<&Self::Vector>) -> Self::Map;
+    /// A 2x2 convolution of stride 2.
+    fn downsample(&mut self, name: &str, x: &Self::Map, channels_in: usize, channels_out: usize) -> Self::Map;
+    /// Group normalisation with scale and offset, then SiLU where `silu`.
+    fn group_norm(&mut self, name: &str, x: &Self::Map, channels: usize, silu: bool) -> Self::Map;
+    /// Scaled dot-product attention over all pixels; `qkv` holds queries, keys and values in turn,
+    /// `channels` each, cut into `heads`.
+    fn attention(&mut self, qkv: &Self::Map, channels: usize, heads: usize) -> Self::Map;
+    /// `a + b`.
+    fn add(&mut self, a: &Self::Map, b: &Self::Map) -> Self::Map;
+    /// Channels of `a`, then channels of `b`.
+    fn concat(&mut self, a: &Self::Map, b: &Self::Map) -> Self::Map;
+}
+
+fn residual_block<L: Layers>(
+    l: &mut L,
+    name: &str,
+    x: &L::Map,
+    time: &L::Vector,
+    time_dim: usize,
+    channels_in: usize,
+    channels_out: usize,
+) -> L::Map {
+    let shift = l.linear(&format!("{name}.time"), time, time_dim, channels_out);
+    let h = l.group_norm(&format!("{name}.norm1"), x, channels_in, true);
+    let h = l.conv(&format!("{name}.conv1"), &h, Conv::new(channels_in, channels_out, 3), Some(&shift));
+    let h = l.group_norm(&format!("{name}.norm2"), &h, channels_out, true);
+    let h = l.conv(&format!("{name}.conv2"), &h, Conv::new(channels_out, channels_out, 3).zero(), None);
+    if channels_in == channels_out {
+        l.add(&h, x)
+    } else {
+        let x = l.conv(&format!("{name}.skip"), x, Conv::new(channels_in, channels_out, 1), None);
+        l.add(&h, &x)
+    }
+}
+
+fn attention_block<L: Layers>(l: &mut L, name: &str, x: &L::Map, channels: usize, heads: usize) -> L::Map {
+    let h = l.group_norm(&format!("{name}.norm"), x, channels, false);
+    let qkv = l.conv(&format!("{name}.qkv"), &h, Conv::new(channels, 3 * channels, 1), None);
+    let h = l.attention(&qkv, channels, heads);
+    let h = l.conv(&format!("{name}.out"), &h, Conv::new(channels, channels, 1).zero(), None);
+    l.add(&h, x)
+}
+
+/// The network's output for `sample`, both with `image_channels` channels.
+pub fn unet<L: Layers>(l: &mut L, config: &UNetConfig, image_channels: usize, sample: &L::Map) -> L::Map {
+    let UNetConfig { channels, blocks, heads, time_dim, .. } = config;
+    let (blocks, heads, time_dim) = (*blocks, *heads, *time_dim);
+    let lowest = channels.len() - 1;
+
+    let time = l.time_sinusoids(time_dim);
+    let time = l.linear("time.0", &time, time_dim, time_dim);
+    let time = l.silu(&time);
+    let time = l.linear("time.1", &time, time_dim, time_dim);
+    let time = l.silu(&time);
+
+    let mut width = channels[0];
+    let mut h = l.conv("in", sample, Conv::new(image_channels, width, 3), None);
+    let mut skips = vec![(h.clone(), width)];
+    for (level, &out) in channels.iter().enumerate() {
+        if level > 0 {
+            h = l.downsample(&format!("down.{level}.reduce"), &h, width, out);
+            width = out;
+            skips.push((h.clone(), width));
+        }
+        for block in 0..blocks {
+            h = residual_block(l, &format!("down.{level}.{block}"), &h, &time, time_dim, width, out);
+            width = out;
+            if level == lowest {
+                h = attention_block(l, &format!("down.{level}.{block}.attention"), &h, width, heads);
+            }
+            skips.push((h.clone(), width));
+        }
+    }
+
+    h = residual_block(l, "middle.0", &h, &time, time_dim, width, width);
+    h = attention_block(l, "middle.attention", &h, width, heads);
+    h = residual_block(l, "middle.1", &h, &time, time_dim, width, width);
+
+    for (level, &out) in channels.iter().enumerate().rev() {
+        // One block more than on the way down: each meets one of the features kept there.
+        for block in 0..=blocks {
+            if let Some((skip, skip_width)) = skips.pop() {
+                h = l.concat(&h, &skip);
+                width += skip_width;
+            }
+            h = residual_block(l, &format!("up.{level}.{block}"), &h, &time, time_dim, width, out);
+            width = out;
+        }
+        if level > 0 {
+            let next = channels[level - 1];
+            h = l.conv(&format!("up.{level}.enlarge"), &h, Conv::new(width, next, 3).upsample(), None);
+            width = next;
+        }
+    }
+
+    let h = l.group_norm("out.norm", &h, width, true);
+    l.conv("out.conv", &h, Conv::new(width, image_channels, 3).zero(), None)
+}
