@@ -4,7 +4,7 @@
 //! values; the vector width is chosen at run time. The mean is taken before the squares are
 //! summed: a nearly constant image has a variance far below its mean square.
 
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 /// Added to the variance; PyTorch's default for GroupNorm.
@@ -108,15 +108,23 @@ fn statistics(image: &[f32], g: &NormGeometry, lanes: &mut Lanes) {
     }
 }
 
-#[inline(always)]
-fn forward_image(
-    image: &[f32],
-    gamma: &[f32],
-    beta: &[f32],
-    g: &NormGeometry,
-    lanes: &mut Lanes,
-    out: &mut [f32],
-) {
+/// The forward pass of one image. A struct, not a closure: only its `call` is sure to be compiled
+/// for the vector unit that was found (a closure may reach it through a call of plain code).
+struct ForwardImage<'a> {
+    image: &'a [f32],
+    gamma: &'a [f32],
+    beta: &'a [f32],
+    g: &'a NormGeometry,
+    lanes: &'a mut Lanes,
+    out: &'a mut [f32],
+}
+
+impl NullaryFnOnce for ForwardImage<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+    let Self { image, gamma, beta, g, lanes, out } = self;
     statistics(image, g, lanes);
     let c = g.channels;
     let (mean, scale, beta) = (&lanes.mean[..c], &mut lanes.first[..c], &beta[..c]);
@@ -129,21 +137,28 @@ fn forward_image(
             out[i] = if g.silu { z * sigmoid(z) } else { z };
         }
     }
+    }
 }
 
-/// Writes the input gradient; adds to `gamma_grad` and `beta_grad`.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn backward_image(
-    image: &[f32],
-    gamma: &[f32],
-    beta: &[f32],
-    output_grad: &[f32],
-    g: &NormGeometry,
-    lanes: &mut Lanes,
-    input_grad: &mut [f32],
-    (gamma_grad, beta_grad): (&mut [f32], &mut [f32]),
-) {
+/// The gradients of one image: writes the input gradient; adds to `gamma_grad` and `beta_grad`.
+struct BackwardImage<'a> {
+    image: &'a [f32],
+    gamma: &'a [f32],
+    beta: &'a [f32],
+    output_grad: &'a [f32],
+    g: &'a NormGeometry,
+    lanes: &'a mut Lanes,
+    input_grad: &'a mut [f32],
+    gamma_grad: &'a mut [f32],
+    beta_grad: &'a mut [f32],
+}
+
+impl NullaryFnOnce for BackwardImage<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+    let Self { image, gamma, beta, output_grad, g, lanes, input_grad, gamma_grad, beta_grad } = self;
     statistics(image, g, lanes);
     let c = g.channels;
     let (mean, rstd) = (&lanes.mean[..c], &lanes.rstd[..c]);
@@ -183,6 +198,7 @@ fn backward_image(
             out[i] = rstd[i] * (-normal).mul_add(dot[i], d);
         }
     }
+    }
 }
 
 fn check(g: &NormGeometry, input: &[f32], gamma: &[f32], beta: &[f32]) {
@@ -204,12 +220,7 @@ pub fn forward(input: &[f32], gamma: &[f32], beta: &[f32], g: &NormGeometry) -> 
     let mut out = vec![0.0; input.len()];
     out.par_chunks_mut(image).zip(input.par_chunks(image)).for_each_init(
         || Lanes::new(g.channels),
-        |lanes, (out, image)| {
-            arch.dispatch(
-                #[inline(always)]
-                || forward_image(image, gamma, beta, g, lanes, out),
-            );
-        },
+        |lanes, (out, image)| arch.dispatch(ForwardImage { image, gamma, beta, g, lanes, out }),
     );
     out
 }
@@ -241,15 +252,17 @@ pub fn backward(
                 .zip(input.chunks_exact(image))
                 .zip(output_grad.chunks_exact(image));
             for ((input_grad, input), output_grad) in items {
-                let sums = (&mut gamma_grad[..], &mut beta_grad[..]);
-                arch.dispatch(
-                    #[inline(always)]
-                    || {
-                        backward_image(
-                            input, gamma, beta, output_grad, g, &mut lanes, input_grad, sums,
-                        )
-                    },
-                );
+                arch.dispatch(BackwardImage {
+                    image: input,
+                    gamma,
+                    beta,
+                    output_grad,
+                    g,
+                    lanes: &mut lanes,
+                    input_grad,
+                    gamma_grad: &mut gamma_grad,
+                    beta_grad: &mut beta_grad,
+                });
             }
             (gamma_grad, beta_grad)
         })
