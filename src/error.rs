@@ -50,10 +50,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of `kind` whose whole text is `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: Arc::from(message.into()),
-        }
+        Self { kind, message: Arc::from(message.into()) }
     }
 
     /// Shorthand for the commonest kind, [`ErrorKind::InvalidArgument`].
@@ -94,10 +91,7 @@ mod tests {
     fn display_is_the_message_and_debug_adds_the_kind() {
         let error = Error::invalid_argument("steps: found 0, expected 1 to 1000");
         assert_eq!(error.to_string(), "steps: found 0, expected 1 to 1000");
-        assert_eq!(
-            format!("{error:?}"),
-            "InvalidArgument: steps: found 0, expected 1 to 1000"
-        );
+        assert_eq!(format!("{error:?}"), "InvalidArgument: steps: found 0, expected 1 to 1000");
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     }
 

@@ -40,9 +40,7 @@ impl Color {
 
     /// The colour a model with so many channels has unless it says otherwise; none but for 1, 3, 4.
     pub fn from_channels(channels: usize) -> Option<Self> {
-        [Self::Gray, Self::Rgb, Self::Rgba]
-            .into_iter()
-            .find(|color| color.channels() == channels)
+        [Self::Gray, Self::Rgb, Self::Rgba].into_iter().find(|color| color.channels() == channels)
     }
 }
 
@@ -110,23 +108,17 @@ pub fn to_rgba8(
             "row_stride: found {row_stride} bytes, expected at least {row_bytes} for {width} pixels"
         )));
     }
-    let needed = (height - 1)
-        .checked_mul(row_stride)
-        .and_then(|start| start.checked_add(row_bytes));
+    let needed =
+        (height - 1).checked_mul(row_stride).and_then(|start| start.checked_add(row_bytes));
     if needed.is_none_or(|needed| dst.len() < needed) {
         return Err(Error::invalid_argument(format!(
             "dst: found {} bytes, expected {} for {height} rows of stride {row_stride}",
             dst.len(),
-            needed.map_or("more than the address space holds".to_owned(), |n| n
-                .to_string())
+            needed.map_or("more than the address space holds".to_owned(), |n| n.to_string())
         )));
     }
 
-    let channel = |index: usize| {
-        planar
-            .get(index * plane..(index + 1) * plane)
-            .unwrap_or_default()
-    };
+    let channel = |index: usize| planar.get(index * plane..(index + 1) * plane).unwrap_or_default();
     let (red, green, blue, alpha) = match color {
         Color::Gray => (channel(0), channel(0), channel(0), None),
         Color::Rgb => (channel(0), channel(1), channel(2), None),
@@ -134,11 +126,7 @@ pub fn to_rgba8(
     };
     for (y, row) in dst.chunks_mut(row_stride).take(height).enumerate() {
         let span = y * width..(y + 1) * width;
-        let (red, green, blue) = (
-            &red[span.clone()],
-            &green[span.clone()],
-            &blue[span.clone()],
-        );
+        let (red, green, blue) = (&red[span.clone()], &green[span.clone()], &blue[span.clone()]);
         let (pixels, _) = row.as_chunks_mut::<BYTES_PER_PIXEL>();
         for (((pixel, &r), &g), &b) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
             *pixel = [to_byte(r), to_byte(g), to_byte(b), u8::MAX];
@@ -219,33 +207,12 @@ mod tests {
     #[test]
     fn misfits_are_refused_by_name_and_write_nothing() {
         for (len, width, height, size, stride, named) in [
-            (
-                3,
-                2,
-                2,
-                16,
-                8,
-                "sample: found 3 values, expected gray of 2x2 pixels",
-            ),
+            (3, 2, 2, 16, 8, "sample: found 3 values, expected gray of 2x2 pixels"),
             (0, 0, 2, 16, 8, "sample: found 0 values"),
             (4, usize::MAX, 2, 16, 8, "sample: found 4 values"),
-            (
-                4,
-                2,
-                2,
-                16,
-                7,
-                "row_stride: found 7 bytes, expected at least 8",
-            ),
+            (4, 2, 2, 16, 7, "row_stride: found 7 bytes, expected at least 8"),
             (4, 2, 2, 15, 8, "dst: found 15 bytes, expected 16"),
-            (
-                4,
-                2,
-                2,
-                16,
-                usize::MAX,
-                "dst: found 16 bytes, expected more than the address space",
-            ),
+            (4, 2, 2, 16, usize::MAX, "dst: found 16 bytes, expected more than the address space"),
         ] {
             let mut dst = vec![7u8; size];
             let planar = vec![0.0; len];

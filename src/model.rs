@@ -60,12 +60,7 @@ impl ModelConfig {
     /// Errors: `InvalidArgument` where a dimension is 0 or the f32 values would not fit the address
     /// space.
     pub fn sample_len(&self, batch: usize) -> Result<usize> {
-        let Self {
-            channels,
-            height,
-            width,
-            ..
-        } = *self;
+        let Self { channels, height, width, .. } = *self;
         let refuse = |expected: &str| {
             Error::invalid_argument(format!(
                 "sample shape: found [{batch}, {channels}, {height}, {width}], expected {expected}"
@@ -111,11 +106,7 @@ impl ModelConfig {
     /// The tables of the forward process it was trained with. Allocates. Errors: `InvalidArgument`.
     pub fn noise_schedule(&self) -> Result<NoiseSchedule> {
         let schedule = NoiseSchedule::new(&self.beta_schedule, self.num_train_timesteps)?;
-        if self.rescale_betas_zero_snr {
-            schedule.rescaled_to_zero_snr()
-        } else {
-            Ok(schedule)
-        }
+        if self.rescale_betas_zero_snr { schedule.rescaled_to_zero_snr() } else { Ok(schedule) }
     }
 
     /// A sampler config that fits this model: its prediction type, clip range and variance, the
@@ -173,46 +164,24 @@ mod tests {
         let base = ModelConfig::ddpm(3, 8, 8);
         let cases = [
             (
-                ModelConfig {
-                    channels: 2,
-                    ..base.clone()
-                },
+                ModelConfig { channels: 2, ..base.clone() },
                 "channels: found 2 with color rgb, expected 3",
             ),
+            (ModelConfig { height: 0, ..base.clone() }, "sample shape: found [1, 3, 0, 8]"),
             (
-                ModelConfig {
-                    height: 0,
-                    ..base.clone()
-                },
-                "sample shape: found [1, 3, 0, 8]",
-            ),
-            (
-                ModelConfig {
-                    height: 0x7fff_ffff,
-                    width: usize::MAX,
-                    ..base.clone()
-                },
+                ModelConfig { height: 0x7fff_ffff, width: usize::MAX, ..base.clone() },
                 "sample shape: found [1, 3, 2147483647,",
             ),
             (
-                ModelConfig {
-                    clip_sample_range: Some(f64::NAN),
-                    ..base.clone()
-                },
+                ModelConfig { clip_sample_range: Some(f64::NAN), ..base.clone() },
                 "clip_sample_range: found NaN",
             ),
             (
-                ModelConfig {
-                    num_train_timesteps: 0,
-                    ..base.clone()
-                },
+                ModelConfig { num_train_timesteps: 0, ..base.clone() },
                 "num_train_timesteps: found 0",
             ),
             (
-                ModelConfig {
-                    rescale_betas_zero_snr: true,
-                    ..base.clone()
-                },
+                ModelConfig { rescale_betas_zero_snr: true, ..base.clone() },
                 "prediction_type: found epsilon with alpha_bar 0 at timestep 999",
             ),
         ];
@@ -221,13 +190,9 @@ mod tests {
             assert!(error.to_string().starts_with(expected), "{error}");
         }
         let v = PredictionType::VPrediction;
-        ModelConfig {
-            rescale_betas_zero_snr: true,
-            prediction_type: v,
-            ..base
-        }
-        .validate()
-        .unwrap();
+        ModelConfig { rescale_betas_zero_snr: true, prediction_type: v, ..base }
+            .validate()
+            .unwrap();
     }
 
     #[test]

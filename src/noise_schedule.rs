@@ -26,29 +26,17 @@ pub enum BetaSchedule {
 
 impl BetaSchedule {
     /// Linear from 1e-4 to 0.02, the DDPM paper's.
-    pub const DDPM: Self = Self::Linear {
-        beta_start: 1e-4,
-        beta_end: 0.02,
-    };
+    pub const DDPM: Self = Self::Linear { beta_start: 1e-4, beta_end: 0.02 };
 
     /// The schedule called `name` in diffusers' configs and in `ddpm.beta_schedule`.
     ///
     /// The ends are not used by `squaredcos_cap_v2`. Errors: `InvalidArgument` for another name.
     pub fn from_name(name: &str, beta_start: f64, beta_end: f64) -> Result<Self> {
         match name {
-            "linear" => Ok(Self::Linear {
-                beta_start,
-                beta_end,
-            }),
-            "scaled_linear" => Ok(Self::ScaledLinear {
-                beta_start,
-                beta_end,
-            }),
+            "linear" => Ok(Self::Linear { beta_start, beta_end }),
+            "scaled_linear" => Ok(Self::ScaledLinear { beta_start, beta_end }),
             "squaredcos_cap_v2" => Ok(Self::SquaredcosCapV2),
-            "sigmoid" => Ok(Self::Sigmoid {
-                beta_start,
-                beta_end,
-            }),
+            "sigmoid" => Ok(Self::Sigmoid { beta_start, beta_end }),
             _ => Err(Error::invalid_argument(format!(
                 "beta_schedule: found \"{name}\", expected linear, scaled_linear, squaredcos_cap_v2 or sigmoid"
             ))),
@@ -68,56 +56,32 @@ impl BetaSchedule {
     /// (beta_start, beta_end); none where the schedule has no such parameters.
     pub fn ends(&self) -> Option<(f64, f64)> {
         match *self {
-            Self::Linear {
-                beta_start,
-                beta_end,
-            }
-            | Self::ScaledLinear {
-                beta_start,
-                beta_end,
-            }
-            | Self::Sigmoid {
-                beta_start,
-                beta_end,
-            } => Some((beta_start, beta_end)),
+            Self::Linear { beta_start, beta_end }
+            | Self::ScaledLinear { beta_start, beta_end }
+            | Self::Sigmoid { beta_start, beta_end } => Some((beta_start, beta_end)),
             Self::SquaredcosCapV2 => None,
         }
     }
 
     fn betas(&self, len: usize) -> Vec<f64> {
         let linspace = |start: f64, end: f64| {
-            let step = if len > 1 {
-                (end - start) / (len - 1) as f64
-            } else {
-                0.0
-            };
+            let step = if len > 1 { (end - start) / (len - 1) as f64 } else { 0.0 };
             (0..len).map(move |i| start + step * i as f64)
         };
         match *self {
-            Self::Linear {
-                beta_start,
-                beta_end,
-            } => linspace(beta_start, beta_end).collect(),
-            Self::ScaledLinear {
-                beta_start,
-                beta_end,
-            } => linspace(beta_start.sqrt(), beta_end.sqrt())
-                .map(|root| root * root)
-                .collect(),
+            Self::Linear { beta_start, beta_end } => linspace(beta_start, beta_end).collect(),
+            Self::ScaledLinear { beta_start, beta_end } => {
+                linspace(beta_start.sqrt(), beta_end.sqrt()).map(|root| root * root).collect()
+            }
             Self::SquaredcosCapV2 => {
                 // Nichol and Dhariwal 2021, eq. 17 with s = 0.008; f(0) cancels in the ratio.
                 let alpha_bar = |i: usize| {
                     let time = i as f64 / len as f64;
                     ((time + 0.008) / 1.008 * FRAC_PI_2).cos().powi(2)
                 };
-                (0..len)
-                    .map(|i| (1.0 - alpha_bar(i + 1) / alpha_bar(i)).min(0.999))
-                    .collect()
+                (0..len).map(|i| (1.0 - alpha_bar(i + 1) / alpha_bar(i)).min(0.999)).collect()
             }
-            Self::Sigmoid {
-                beta_start,
-                beta_end,
-            } => linspace(-6.0, 6.0)
+            Self::Sigmoid { beta_start, beta_end } => linspace(-6.0, 6.0)
                 .map(|z| beta_start + (beta_end - beta_start) / (1.0 + (-z).exp()))
                 .collect(),
         }
@@ -166,10 +130,7 @@ impl NoiseSchedule {
             Some(*product)
         };
         let alphas_cumprod = betas.iter().scan(1.0, cumulative).collect();
-        Self {
-            betas,
-            alphas_cumprod,
-        }
+        Self { betas, alphas_cumprod }
     }
 
     /// The same process with its last alpha_bar moved to exactly 0: pure noise at t = T - 1.
@@ -214,9 +175,7 @@ impl NoiseSchedule {
 
     /// Whether the last timestep holds no signal at all, so that x_0 cannot be had from its noise.
     pub fn has_zero_terminal_snr(&self) -> bool {
-        self.alphas_cumprod
-            .last()
-            .is_some_and(|&alpha_bar| alpha_bar <= 0.0)
+        self.alphas_cumprod.last().is_some_and(|&alpha_bar| alpha_bar <= 0.0)
     }
 
     /// alpha_bar at `t`. Errors: `InvalidArgument` where t is not below T.
@@ -255,14 +214,9 @@ impl NoiseSchedule {
 mod tests {
     use super::*;
 
-    const SCALED: BetaSchedule = BetaSchedule::ScaledLinear {
-        beta_start: 0.00085,
-        beta_end: 0.012,
-    };
-    const SIGMOID: BetaSchedule = BetaSchedule::Sigmoid {
-        beta_start: 1e-4,
-        beta_end: 0.02,
-    };
+    const SCALED: BetaSchedule =
+        BetaSchedule::ScaledLinear { beta_start: 0.00085, beta_end: 0.012 };
+    const SIGMOID: BetaSchedule = BetaSchedule::Sigmoid { beta_start: 1e-4, beta_end: 0.02 };
 
     #[test]
     fn betas_meet_their_ends() {
@@ -280,10 +234,7 @@ mod tests {
 
     #[test]
     fn ddpm_is_the_general_schedule_with_the_papers_numbers() {
-        assert_eq!(
-            NoiseSchedule::ddpm(),
-            NoiseSchedule::new(&BetaSchedule::DDPM, 1000).unwrap()
-        );
+        assert_eq!(NoiseSchedule::ddpm(), NoiseSchedule::new(&BetaSchedule::DDPM, 1000).unwrap());
         // exp(sum of ln(1 - beta)), computed apart: the paper's prior is all but pure noise.
         assert!((NoiseSchedule::ddpm().alphas_cumprod()[999] - 4.035_83e-5).abs() < 1e-9);
     }
@@ -294,29 +245,18 @@ mod tests {
         let f = |time: f64| ((time + 0.008) / 1.008 * FRAC_PI_2).cos().powi(2);
         for t in [0, 1, 500, 998] {
             let expected = f((t + 1) as f64 / 1000.0) / f(0.0);
-            assert!(
-                (table.alphas_cumprod()[t] / expected - 1.0).abs() < 1e-9,
-                "t = {t}"
-            );
+            assert!((table.alphas_cumprod()[t] / expected - 1.0).abs() < 1e-9, "t = {t}");
         }
         assert_eq!(table.betas()[999], 0.999);
     }
 
     #[test]
     fn every_schedule_loses_signal_at_every_step() {
-        for schedule in [
-            BetaSchedule::DDPM,
-            SCALED,
-            SIGMOID,
-            BetaSchedule::SquaredcosCapV2,
-        ] {
+        for schedule in [BetaSchedule::DDPM, SCALED, SIGMOID, BetaSchedule::SquaredcosCapV2] {
             for len in [1, 2, 10, 1000, 4000] {
                 let table = NoiseSchedule::new(&schedule, len).unwrap();
                 let alphas = table.alphas_cumprod();
-                assert!(
-                    alphas[0] < 1.0 && alphas[len - 1] > 0.0,
-                    "{schedule:?} {len}"
-                );
+                assert!(alphas[0] < 1.0 && alphas[len - 1] > 0.0, "{schedule:?} {len}");
                 assert!(alphas.windows(2).all(|w| w[1] < w[0]), "{schedule:?} {len}");
             }
         }
@@ -331,40 +271,20 @@ mod tests {
         assert_eq!(rescaled.betas()[999], 1.0);
         assert!((rescaled.alphas_cumprod()[0] - plain.alphas_cumprod()[0]).abs() < 1e-15);
         assert!(rescaled.alphas_cumprod().windows(2).all(|w| w[1] < w[0]));
-        let single = NoiseSchedule::new(&SCALED, 1)
-            .unwrap()
-            .rescaled_to_zero_snr();
-        assert!(
-            single
-                .unwrap_err()
-                .to_string()
-                .contains("num_train_timesteps 1")
-        );
+        let single = NoiseSchedule::new(&SCALED, 1).unwrap().rescaled_to_zero_snr();
+        assert!(single.unwrap_err().to_string().contains("num_train_timesteps 1"));
     }
 
     #[test]
     fn add_noise_mixes_by_the_roots_of_alpha_bar() {
         let schedule = NoiseSchedule::ddpm();
         let mut out = [0f32; 2];
-        schedule
-            .add_noise(&[1.0, -0.5], &[0.0, 2.0], 200, &mut out)
-            .unwrap();
+        schedule.add_noise(&[1.0, -0.5], &[0.0, 2.0], 200, &mut out).unwrap();
         let a = schedule.alphas_cumprod()[200];
         let expected = [a.sqrt(), -0.5 * a.sqrt() + 2.0 * (1.0 - a).sqrt()];
-        assert!(
-            out.iter()
-                .zip(expected)
-                .all(|(&o, e)| (f64::from(o) - e).abs() < 1e-6),
-            "{out:?}"
-        );
-        assert!(
-            schedule
-                .add_noise(&[1.0], &[0.0, 2.0], 200, &mut out)
-                .is_err()
-        );
-        let error = schedule
-            .add_noise(&[1.0, 1.0], &[0.0, 2.0], 1000, &mut out)
-            .unwrap_err();
+        assert!(out.iter().zip(expected).all(|(&o, e)| (f64::from(o) - e).abs() < 1e-6), "{out:?}");
+        assert!(schedule.add_noise(&[1.0], &[0.0, 2.0], 200, &mut out).is_err());
+        let error = schedule.add_noise(&[1.0, 1.0], &[0.0, 2.0], 1000, &mut out).unwrap_err();
         assert_eq!(error.to_string(), "timestep: found 1000, expected 0 to 999");
     }
 
@@ -376,35 +296,21 @@ mod tests {
             (f64::NAN, 0.02, "beta_start: found NaN"),
             (1e-4, f64::INFINITY, "beta_end: found inf"),
         ] {
-            let schedule = BetaSchedule::Linear {
-                beta_start: start,
-                beta_end: end,
-            };
+            let schedule = BetaSchedule::Linear { beta_start: start, beta_end: end };
             let error = NoiseSchedule::new(&schedule, 1000).unwrap_err();
             assert!(error.to_string().starts_with(named), "{error}");
         }
         for len in [0, MAX_TRAIN_TIMESTEPS + 1] {
             let error = NoiseSchedule::new(&BetaSchedule::DDPM, len).unwrap_err();
-            assert!(
-                error.to_string().starts_with("num_train_timesteps: found"),
-                "{error}"
-            );
+            assert!(error.to_string().starts_with("num_train_timesteps: found"), "{error}");
         }
     }
 
     #[test]
     fn names_go_both_ways() {
-        for schedule in [
-            BetaSchedule::DDPM,
-            SCALED,
-            SIGMOID,
-            BetaSchedule::SquaredcosCapV2,
-        ] {
+        for schedule in [BetaSchedule::DDPM, SCALED, SIGMOID, BetaSchedule::SquaredcosCapV2] {
             let (start, end) = schedule.ends().unwrap_or((0.0, 0.0));
-            assert_eq!(
-                BetaSchedule::from_name(schedule.name(), start, end).unwrap(),
-                schedule
-            );
+            assert_eq!(BetaSchedule::from_name(schedule.name(), start, end).unwrap(), schedule);
         }
         let error = BetaSchedule::from_name("cosine", 0.0, 0.0).unwrap_err();
         assert!(error.to_string().contains("found \"cosine\""), "{error}");

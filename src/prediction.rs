@@ -43,10 +43,7 @@ impl PredictionType {
         match self {
             // x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, solved for x_0.
             Self::Epsilon if alpha_bar <= 0.0 => Err(no_signal(t)),
-            Self::Epsilon => Ok((
-                1.0 / alpha_bar.sqrt(),
-                -((1.0 - alpha_bar) / alpha_bar).sqrt(),
-            )),
+            Self::Epsilon => Ok((1.0 / alpha_bar.sqrt(), -((1.0 - alpha_bar) / alpha_bar).sqrt())),
             Self::Sample => Ok((0.0, 1.0)),
             Self::VPrediction => Ok((alpha_bar.sqrt(), -(1.0 - alpha_bar).sqrt())),
             Self::Mean => {
@@ -158,14 +155,8 @@ mod tests {
                 let (p_x, p_m) = prediction.x0_coefficients(&schedule, t).unwrap();
                 let (e_x, e_m) = prediction.epsilon_coefficients(&schedule, t).unwrap();
                 // The division by sqrt(alpha_bar) = 1 / 157 or by c_x0 costs a few digits.
-                assert!(
-                    (p_x * x + p_m * m - x0).abs() < 1e-10,
-                    "{prediction} x0 at {t}"
-                );
-                assert!(
-                    (e_x * x + e_m * m - epsilon).abs() < 1e-10,
-                    "{prediction} epsilon at {t}"
-                );
+                assert!((p_x * x + p_m * m - x0).abs() < 1e-10, "{prediction} x0 at {t}");
+                assert!((e_x * x + e_m * m - epsilon).abs() < 1e-10, "{prediction} epsilon at {t}");
             }
         }
     }
@@ -174,18 +165,13 @@ mod tests {
     fn mean_target_is_eq_7_of_the_paper() {
         let schedule = NoiseSchedule::ddpm();
         let t = 400;
-        let (a, a_prev) = (
-            schedule.alphas_cumprod()[t],
-            schedule.alphas_cumprod()[t - 1],
-        );
+        let (a, a_prev) = (schedule.alphas_cumprod()[t], schedule.alphas_cumprod()[t - 1]);
         let beta = schedule.betas()[t];
         let (x0, epsilon) = (0.8, 0.6);
         let x = a.sqrt() * x0 + (1.0 - a).sqrt() * epsilon;
         // Eq. 11: the same mean written with epsilon.
         let mu = (x - beta / (1.0 - a).sqrt() * epsilon) / (1.0 - beta).sqrt();
-        let (c_x0, c_noise) = PredictionType::Mean
-            .target_coefficients(&schedule, t)
-            .unwrap();
+        let (c_x0, c_noise) = PredictionType::Mean.target_coefficients(&schedule, t).unwrap();
         assert!((c_x0 * x0 + c_noise * epsilon - mu).abs() < 1e-12);
         assert!(a < a_prev);
     }
@@ -196,33 +182,19 @@ mod tests {
         let schedule = schedule.rescaled_to_zero_snr().unwrap();
         for prediction in ALL {
             let found = prediction.x0_coefficients(&schedule, 999);
-            assert_eq!(
-                found.is_err(),
-                prediction == PredictionType::Epsilon,
-                "{prediction}"
-            );
+            assert_eq!(found.is_err(), prediction == PredictionType::Epsilon, "{prediction}");
         }
-        let error = PredictionType::Epsilon
-            .x0_coefficients(&schedule, 999)
-            .unwrap_err();
+        let error = PredictionType::Epsilon.x0_coefficients(&schedule, 999).unwrap_err();
         assert!(error.to_string().contains("timestep 999"), "{error}");
     }
 
     #[test]
     fn names_go_both_ways_and_junk_is_refused() {
         for prediction in ALL {
-            assert_eq!(
-                prediction.name().parse::<PredictionType>().unwrap(),
-                prediction
-            );
+            assert_eq!(prediction.name().parse::<PredictionType>().unwrap(), prediction);
         }
         let error = "junk".parse::<PredictionType>().unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("prediction_type: found \"junk\""),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("prediction_type: found \"junk\""), "{error}");
     }
 
     #[test]

@@ -104,16 +104,8 @@ mod tests {
     #[test]
     fn philox_gives_the_known_answers_of_random123() {
         let cases: [([u32; 4], [u32; 2], [u32; 4]); 3] = [
-            (
-                [0; 4],
-                [0; 2],
-                [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8],
-            ),
-            (
-                [u32::MAX; 4],
-                [u32::MAX; 2],
-                [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd],
-            ),
+            ([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
+            ([u32::MAX; 4], [u32::MAX; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
             (
                 [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
                 [0xa409_3822, 0x299f_31d0],
@@ -133,40 +125,21 @@ mod tests {
         let n = N as f64;
         let moment = |p: i32| values.iter().map(|&v| f64::from(v).powi(p)).sum::<f64>() / n;
         // Standard errors of the first four raw moments are sqrt((E x^2p - (E x^p)^2) / n); five of them.
-        let cases = [
-            (1, 0.0, 1f64),
-            (2, 1.0, 2.0),
-            (3, 0.0, 15.0),
-            (4, 3.0, 96.0),
-        ];
+        let cases = [(1, 0.0, 1f64), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)];
         for (p, expected, variance) in cases {
             let bound = 5.0 * (variance / n).sqrt();
-            assert!(
-                (moment(p) - expected).abs() < bound,
-                "moment {p}: {}",
-                moment(p)
-            );
+            assert!((moment(p) - expected).abs() < bound, "moment {p}: {}", moment(p));
         }
         // P(|x| > k) for k = 1, 2, 3, 4.
-        for (k, p) in [
-            (1f32, 0.317_310_5),
-            (2.0, 0.045_500_26),
-            (3.0, 0.002_699_8),
-            (4.0, 6.334e-5),
-        ] {
+        for (k, p) in
+            [(1f32, 0.317_310_5), (2.0, 0.045_500_26), (3.0, 0.002_699_8), (4.0, 6.334e-5)]
+        {
             let share = values.iter().filter(|v| v.abs() > k).count() as f64 / n;
-            assert!(
-                (share - p).abs() < 5.0 * (p / n).sqrt(),
-                "beyond {k}: {share}"
-            );
+            assert!((share - p).abs() < 5.0 * (p / n).sqrt(), "beyond {k}: {share}");
         }
         // Neighbours, inside a Box-Muller pair and across pairs and blocks, are uncorrelated.
         for lag in 1..=5 {
-            let sum: f64 = values
-                .iter()
-                .zip(&values[lag..])
-                .map(|(&a, &b)| f64::from(a * b))
-                .sum();
+            let sum: f64 = values.iter().zip(&values[lag..]).map(|(&a, &b)| f64::from(a * b)).sum();
             assert!((sum / n).abs() < 5.0 / n.sqrt(), "lag {lag}: {}", sum / n);
         }
     }
@@ -175,10 +148,7 @@ mod tests {
     fn extreme_words_stay_finite() {
         for words in [(0, 0), (0, u32::MAX), (u32::MAX, 0), (u32::MAX, u32::MAX)] {
             let (a, b) = box_muller(words.0, words.1);
-            assert!(
-                a.is_finite() && b.is_finite() && a.hypot(b) < 6.8,
-                "{words:?}: {a} {b}"
-            );
+            assert!(a.is_finite() && b.is_finite() && a.hypot(b) < 6.8, "{words:?}: {a} {b}");
         }
     }
 
@@ -219,10 +189,7 @@ mod tests {
             counts[uniform_below(5, Purpose::Shuffle, 0, index, 7) as usize] += 1;
         }
         // Binomial: mean 10,000, standard deviation 93; five of them.
-        assert!(
-            counts.iter().all(|&c| (9_537..10_463).contains(&c)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&c| (9_537..10_463).contains(&c)), "{counts:?}");
         assert_eq!(uniform_below(5, Purpose::Shuffle, 0, 0, 0), 0);
     }
 }

@@ -80,12 +80,7 @@ impl Run {
         let Some(row) = self.table.rows().get(self.step_index) else {
             return Ok(false);
         };
-        let ModelConfig {
-            channels,
-            height,
-            width,
-            ..
-        } = *denoiser.config();
+        let ModelConfig { channels, height, width, .. } = *denoiser.config();
         if [channels, height, width] != self.shape[1..] {
             return Err(Error::invalid_argument(format!(
                 "model: found samples of [{channels}, {height}, {width}], expected {:?} as the run was made for",
@@ -98,11 +93,8 @@ impl Run {
             ArrayViewMut4::from_shape(self.shape, &mut self.model_output).map_err(shape_fault)?;
         denoiser.predict(sample, &self.timesteps, output)?;
         let non_finite = |what: &str| {
-            let message = format!(
-                "non-finite {what} at step {}, t = {}",
-                self.step_index + 1,
-                row.timestep
-            );
+            let message =
+                format!("non-finite {what} at step {}, t = {}", self.step_index + 1, row.timestep);
             Error::new(ErrorKind::NonFinite, message)
         };
         if !all_finite(&self.model_output) {
@@ -166,10 +158,7 @@ impl Run {
 
     /// The timestep the next step gives to the model; none after the last.
     pub fn timestep(&self) -> Option<f64> {
-        self.table
-            .rows()
-            .get(self.step_index)
-            .map(|row| row.timestep)
+        self.table.rows().get(self.step_index).map(|row| row.timestep)
     }
 
     /// The timesteps of all steps, first to last.
@@ -204,14 +193,9 @@ fn fill_items(seed: u64, purpose: Purpose, row: u32, item_len: usize, out: &mut 
 
 /// Without an early exit, so that the compiler can use vector instructions.
 fn all_finite(values: &[f32]) -> bool {
-    values
-        .iter()
-        .fold(true, |finite, value| finite & value.is_finite())
+    values.iter().fold(true, |finite, value| finite & value.is_finite())
 }
 
 fn shape_fault(error: ndarray::ShapeError) -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        format!("run: its buffers do not fit its shape: {error}"),
-    )
+    Error::new(ErrorKind::Internal, format!("run: its buffers do not fit its shape: {error}"))
 }

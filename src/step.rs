@@ -56,12 +56,7 @@ pub struct Slots<'a> {
 ///
 /// Errors: `InvalidArgument` where lengths differ; nothing is written then. Does not allocate or block.
 pub fn apply(row: &Row, slots: Slots<'_>) -> Result<()> {
-    let Slots {
-        sample,
-        model_output,
-        noise,
-        pred_original_sample,
-    } = slots;
+    let Slots { sample, model_output, noise, pred_original_sample } = slots;
     let len = sample.len();
     let draws_noise = row.next.noise != 0.0;
     for (name, found) in [
@@ -76,17 +71,8 @@ pub fn apply(row: &Row, slots: Slots<'_>) -> Result<()> {
         }
     }
 
-    let Row {
-        p_x,
-        p_m,
-        clip,
-        next,
-        ..
-    } = *row;
-    let elements = sample
-        .iter_mut()
-        .zip(model_output)
-        .zip(pred_original_sample);
+    let Row { p_x, p_m, clip, next, .. } = *row;
+    let elements = sample.iter_mut().zip(model_output).zip(pred_original_sample);
     // Returns the part of the next sample that is not noise.
     let deterministic = |x: f64, m: f64, x0_out: &mut f32| {
         let x0 = (p_x * x + p_m * m).max(-clip).min(clip);
@@ -115,22 +101,13 @@ mod tests {
         p_x: 2.0,
         p_m: -1.0,
         clip: 1.5,
-        next: Combination {
-            x: 0.5,
-            m: 0.25,
-            x0: 10.0,
-            noise: 100.0,
-        },
+        next: Combination { x: 0.5, m: 0.25, x0: 10.0, noise: 100.0 },
     };
 
     fn run(row: &Row, x: &[f32], m: &[f32], z: &[f32]) -> Result<(Vec<f32>, Vec<f32>)> {
         let (mut sample, mut x0) = (x.to_vec(), vec![9.0; x.len()]);
-        let slots = Slots {
-            sample: &mut sample,
-            model_output: m,
-            noise: z,
-            pred_original_sample: &mut x0,
-        };
+        let slots =
+            Slots { sample: &mut sample, model_output: m, noise: z, pred_original_sample: &mut x0 };
         apply(row, slots).map(|()| (sample, x0))
     }
 
@@ -144,15 +121,8 @@ mod tests {
 
     #[test]
     fn infinite_clip_holds_nothing_and_zero_noise_reads_nothing() {
-        let next = Combination {
-            noise: 0.0,
-            ..ROW.next
-        };
-        let row = Row {
-            clip: f64::INFINITY,
-            next,
-            ..ROW
-        };
+        let next = Combination { noise: 0.0, ..ROW.next };
+        let row = Row { clip: f64::INFINITY, next, ..ROW };
         let (next, x0) = run(&row, &[2.0], &[-1.0], &[]).unwrap();
         assert_eq!((next, x0), (vec![1.0 - 0.25 + 50.0], vec![5.0]));
     }
@@ -160,11 +130,7 @@ mod tests {
     #[test]
     fn unequal_lengths_are_refused_by_name() {
         for (m, z, named) in [
-            (
-                &[1.0][..],
-                &[1.0, 1.0][..],
-                "model_output: found 1 values, expected 2",
-            ),
+            (&[1.0][..], &[1.0, 1.0][..], "model_output: found 1 values, expected 2"),
             (&[1.0, 1.0], &[], "noise: found 0 values, expected 2"),
         ] {
             let error = run(&ROW, &[1.0, 2.0], m, z).unwrap_err();

@@ -51,11 +51,7 @@ pub fn timesteps(
             "steps: found {steps}, expected 1 to {num_train_timesteps}, the model's training timesteps"
         )));
     }
-    let (total, n, last) = (
-        num_train_timesteps as f64,
-        steps as f64,
-        num_train_timesteps - 1,
-    );
+    let (total, n, last) = (num_train_timesteps as f64, steps as f64, num_train_timesteps - 1);
     let list = match spacing {
         TimestepSpacing::Leading => {
             let stride = num_train_timesteps / steps;
@@ -66,14 +62,8 @@ pub fn timesteps(
             .map(|i| (total - i as f64 * (total / n)).round_ties_even() as usize - 1)
             .collect(),
         TimestepSpacing::Linspace => {
-            let stride = if steps > 1 {
-                last as f64 / (n - 1.0)
-            } else {
-                0.0
-            };
-            (0..steps)
-                .map(|i| last - (i as f64 * stride).round_ties_even() as usize)
-                .collect()
+            let stride = if steps > 1 { last as f64 / (n - 1.0) } else { 0.0 };
+            (0..steps).map(|i| last - (i as f64 * stride).round_ties_even() as usize).collect()
         }
     };
     Ok(list)
@@ -83,35 +73,19 @@ pub fn timesteps(
 mod tests {
     use super::*;
 
-    const ALL: [TimestepSpacing; 3] = [
-        TimestepSpacing::Leading,
-        TimestepSpacing::Trailing,
-        TimestepSpacing::Linspace,
-    ];
+    const ALL: [TimestepSpacing; 3] =
+        [TimestepSpacing::Leading, TimestepSpacing::Trailing, TimestepSpacing::Linspace];
 
     #[test]
     fn lists_are_those_of_the_source() {
         // Lin et al. 2024, table 2 (1-based there), for T = 1000 and 10 steps.
         let cases = [
-            (
-                TimestepSpacing::Leading,
-                [900, 800, 700, 600, 500, 400, 300, 200, 100, 0],
-            ),
-            (
-                TimestepSpacing::Trailing,
-                [999, 899, 799, 699, 599, 499, 399, 299, 199, 99],
-            ),
-            (
-                TimestepSpacing::Linspace,
-                [999, 888, 777, 666, 555, 444, 333, 222, 111, 0],
-            ),
+            (TimestepSpacing::Leading, [900, 800, 700, 600, 500, 400, 300, 200, 100, 0]),
+            (TimestepSpacing::Trailing, [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]),
+            (TimestepSpacing::Linspace, [999, 888, 777, 666, 555, 444, 333, 222, 111, 0]),
         ];
         for (spacing, expected) in cases {
-            assert_eq!(
-                timesteps(1000, 10, spacing, 0).unwrap(),
-                expected,
-                "{spacing:?}"
-            );
+            assert_eq!(timesteps(1000, 10, spacing, 0).unwrap(), expected, "{spacing:?}");
         }
     }
 
@@ -156,17 +130,11 @@ mod tests {
         for steps in [0, 1001] {
             let error = timesteps(1000, steps, TimestepSpacing::Trailing, 0).unwrap_err();
             assert!(
-                error
-                    .to_string()
-                    .starts_with(&format!("steps: found {steps}, expected 1 to 1000"))
+                error.to_string().starts_with(&format!("steps: found {steps}, expected 1 to 1000"))
             );
         }
         let error = "karras".parse::<TimestepSpacing>().unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("timestep_spacing: found \"karras\"")
-        );
+        assert!(error.to_string().starts_with("timestep_spacing: found \"karras\""));
         assert_eq!("leading".parse(), Ok(TimestepSpacing::Leading));
     }
 }

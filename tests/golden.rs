@@ -40,18 +40,8 @@ fn timesteps_and_alphas_are_the_recorded_ones() {
         let timesteps: Vec<f64> = table.rows().iter().map(|row| row.timestep).collect();
         assert_eq!(timesteps, golden.f64("timesteps"), "{name}");
         let recorded = golden.f64("alphas_cumprod");
-        assert_eq!(
-            recorded.len(),
-            golden.schedule.num_train_timesteps(),
-            "{name}"
-        );
-        for (t, (&a, &b)) in golden
-            .schedule
-            .alphas_cumprod()
-            .iter()
-            .zip(&recorded)
-            .enumerate()
-        {
+        assert_eq!(recorded.len(), golden.schedule.num_train_timesteps(), "{name}");
+        for (t, (&a, &b)) in golden.schedule.alphas_cumprod().iter().zip(&recorded).enumerate() {
             assert!((a - b).abs() <= relative * b, "{name} t = {t}: {a} {b}");
         }
     }
@@ -85,14 +75,8 @@ fn kernel_agrees_with_the_reference_and_with_the_papers() {
         );
         assert!(prev < REFERENCE_TOLERANCE, "{name}: prev is off by {prev}");
         assert!(x0 < REFERENCE_TOLERANCE, "{name}: x0 is off by {x0}");
-        assert!(
-            paper_prev < FORMULA_TOLERANCE,
-            "{name}: prev is off the formulas by {paper_prev}"
-        );
-        assert!(
-            paper_x0 < FORMULA_TOLERANCE,
-            "{name}: x0 is off the formulas by {paper_x0}"
-        );
+        assert!(paper_prev < FORMULA_TOLERANCE, "{name}: prev is off the formulas by {paper_prev}");
+        assert!(paper_x0 < FORMULA_TOLERANCE, "{name}: x0 is off the formulas by {paper_x0}");
     }
 }
 
@@ -137,11 +121,7 @@ fn distance(found: &[f32], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     // A NaN must not pass for a small distance, as it would with `max`.
     assert!(found.iter().all(|v| v.is_finite()));
-    found
-        .iter()
-        .zip(expected)
-        .map(|(&f, e)| (f64::from(f) - e).abs())
-        .fold(0.0, f64::max)
+    found.iter().zip(expected).map(|(&f, e)| (f64::from(f) - e).abs()).fold(0.0, f64::max)
 }
 
 /// The formulas as the papers print them, in float64, sharing nothing with the library but the
@@ -168,18 +148,13 @@ mod papers {
             }
             _ => between(1e-4, 0.02, t),
         };
-        let plain: Vec<f64> = (0..T)
-            .map(|t| (0..=t).map(|s| 1.0 - beta(s)).product())
-            .collect();
+        let plain: Vec<f64> = (0..T).map(|t| (0..=t).map(|s| 1.0 - beta(s)).product()).collect();
         if name != "ddpm_trailing_zero_snr_v" {
             return plain;
         }
         // Lin et al. 2024, algorithm 1.
         let (first, last) = (plain[0].sqrt(), plain[T - 1].sqrt());
-        plain
-            .iter()
-            .map(|a| ((a.sqrt() - last) * first / (first - last)).powi(2))
-            .collect()
+        plain.iter().map(|a| ((a.sqrt() - last) * first / (first - last)).powi(2)).collect()
     }
 
     /// (x_{t-1}, x_0) of a recorded step.
@@ -197,18 +172,14 @@ mod papers {
             (None, FinalAlpha::First) => alphas_cumprod[0],
         };
         let element = |i: usize| {
-            let (x, m) = (
-                f64::from(recorded.x[i]),
-                f64::from(recorded.model_output[i]),
-            );
+            let (x, m) = (f64::from(recorded.x[i]), f64::from(recorded.model_output[i]));
             let noise = recorded.noise.get(i).copied().map_or(0.0, f64::from);
             let (mut x0, mut epsilon) = match config.prediction_type {
                 PredictionType::Epsilon => ((x - (1.0 - a).sqrt() * m) / a.sqrt(), m),
                 PredictionType::Sample => (m, (x - a.sqrt() * m) / (1.0 - a).sqrt()),
-                PredictionType::VPrediction => (
-                    a.sqrt() * x - (1.0 - a).sqrt() * m,
-                    a.sqrt() * m + (1.0 - a).sqrt() * x,
-                ),
+                PredictionType::VPrediction => {
+                    (a.sqrt() * x - (1.0 - a).sqrt() * m, a.sqrt() * m + (1.0 - a).sqrt() * x)
+                }
                 PredictionType::Mean => unreachable!("no golden file"),
             };
             if let Some(clip) = config.clip {
@@ -229,11 +200,7 @@ mod papers {
                         VarianceType::FixedLarge => beta,
                     };
                     // Algorithm 2: no noise in the last step.
-                    mean + if next.is_some() {
-                        variance.sqrt() * noise
-                    } else {
-                        0.0
-                    }
+                    mean + if next.is_some() { variance.sqrt() * noise } else { 0.0 }
                 }
                 Sampler::Ddim { eta } => {
                     // Song et al. 2021, eq. 16 and eq. 12.

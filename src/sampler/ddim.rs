@@ -6,12 +6,7 @@ use crate::step::Combination;
 
 /// The next sample of eq. 12: x_0, the direction to x_t along epsilon, and noise.
 pub(super) fn combination(interval: &Interval, config: &SamplerConfig, eta: f64) -> Combination {
-    let Interval {
-        alpha_bar,
-        alpha_bar_prev,
-        epsilon: (e_x, e_m),
-        ..
-    } = *interval;
+    let Interval { alpha_bar, alpha_bar_prev, epsilon: (e_x, e_m), .. } = *interval;
     // Eq. 16.
     let sigma = eta
         * ((1.0 - alpha_bar_prev) / (1.0 - alpha_bar)).sqrt()
@@ -29,11 +24,6 @@ pub(super) fn combination(interval: &Interval, config: &SamplerConfig, eta: f64)
             noise: sigma,
         }
     } else {
-        Combination {
-            x: direction * e_x,
-            m: direction * e_m,
-            x0: signal_prev,
-            noise: sigma,
-        }
+        Combination { x: direction * e_x, m: direction * e_m, x0: signal_prev, noise: sigma }
     }
 }

@@ -9,12 +9,7 @@ use crate::step::Combination;
 /// Over a respaced list the one-step alpha is the ratio of neighbouring alpha_bars
 /// (Nichol and Dhariwal 2021, section 4).
 pub(super) fn combination(interval: &Interval, config: &SamplerConfig) -> Combination {
-    let Interval {
-        alpha_bar,
-        alpha_bar_prev,
-        is_last,
-        ..
-    } = *interval;
+    let Interval { alpha_bar, alpha_bar_prev, is_last, .. } = *interval;
     let alpha = alpha_bar / alpha_bar_prev;
     let beta = (alpha_bar_prev - alpha_bar) / alpha_bar_prev;
     let variance = match config.variance_type {

@@ -114,9 +114,7 @@ impl SamplerConfig {
         if let Sampler::Ddim { eta } = self.kind
             && !(0.0..=1.0).contains(&eta)
         {
-            return Err(Error::invalid_argument(format!(
-                "eta: found {eta}, expected 0 to 1"
-            )));
+            return Err(Error::invalid_argument(format!("eta: found {eta}, expected 0 to 1")));
         }
         if let Some(clip) = self.clip
             && !(clip > 0.0 && clip.is_finite())
@@ -163,9 +161,7 @@ pub fn step_table(schedule: &NoiseSchedule, config: &SamplerConfig) -> Result<St
     let total = schedule.num_train_timesteps();
     if schedule.has_zero_terminal_snr() {
         // Refused whatever timesteps are visited: such a model cannot have learned its last one.
-        config
-            .prediction_type
-            .x0_coefficients(schedule, total - 1)?;
+        config.prediction_type.x0_coefficients(schedule, total - 1)?;
     }
     let list = timesteps(total, config.steps, config.spacing, config.steps_offset)?;
     let final_alpha = match config.final_alpha {
@@ -185,13 +181,7 @@ pub fn step_table(schedule: &NoiseSchedule, config: &SamplerConfig) -> Result<St
             Sampler::Ddpm => ddpm::combination(&interval, config),
             Sampler::Ddim { eta } => ddim::combination(&interval, config, eta),
         };
-        Ok(Row {
-            timestep: t as f64,
-            p_x,
-            p_m,
-            clip: config.clip.unwrap_or(f64::INFINITY),
-            next,
-        })
+        Ok(Row { timestep: t as f64, p_x, p_m, clip: config.clip.unwrap_or(f64::INFINITY), next })
     };
     let rows = list.iter().enumerate().map(row).collect::<Result<_>>()?;
     Ok(StepTable { rows })
@@ -210,18 +200,11 @@ mod tests {
         let schedule = NoiseSchedule::new(&BetaSchedule::SquaredcosCapV2, 1000).unwrap();
         for kind in [Sampler::Ddpm, DDIM, DDIM_ETA_1] {
             for steps in [1, 4, 10, 1000] {
-                let config = SamplerConfig {
-                    kind,
-                    steps,
-                    ..SamplerConfig::default()
-                };
+                let config = SamplerConfig { kind, steps, ..SamplerConfig::default() };
                 for row in step_table(&schedule, &config).unwrap().rows() {
                     let Row { p_x, p_m, next, .. } = *row;
                     let all = [p_x, p_m, next.x, next.m, next.x0, next.noise];
-                    assert!(
-                        all.iter().all(|c| c.is_finite()),
-                        "{kind:?} {steps}: {row:?}"
-                    );
+                    assert!(all.iter().all(|c| c.is_finite()), "{kind:?} {steps}: {row:?}");
                 }
             }
         }
@@ -232,33 +215,18 @@ mod tests {
         // Song et al. 2021, section 4.1. Written over x and m, both rules are the same numbers.
         let schedule = NoiseSchedule::ddpm();
         let table = |kind| {
-            let config = SamplerConfig {
-                kind,
-                steps: 20,
-                ..SamplerConfig::default()
-            };
+            let config = SamplerConfig { kind, steps: 20, ..SamplerConfig::default() };
             step_table(&schedule, &config).unwrap()
         };
-        for (a, b) in table(Sampler::Ddpm)
-            .rows()
-            .iter()
-            .zip(table(DDIM_ETA_1).rows())
-        {
+        for (a, b) in table(Sampler::Ddpm).rows().iter().zip(table(DDIM_ETA_1).rows()) {
             let over_x_and_m = |row: &Row| {
-                [
-                    row.next.x + row.next.x0 * row.p_x,
-                    row.next.m + row.next.x0 * row.p_m,
-                ]
+                [row.next.x + row.next.x0 * row.p_x, row.next.m + row.next.x0 * row.p_m]
             };
             for (p, q) in over_x_and_m(a).into_iter().zip(over_x_and_m(b)) {
                 // 1 - alpha_bar of 1e-4 leaves 12 digits.
                 assert!((p - q).abs() < 1e-10, "t = {}: {p} {q}", a.timestep);
             }
-            assert!(
-                (a.next.noise - b.next.noise).abs() < 1e-12,
-                "t = {}",
-                a.timestep
-            );
+            assert!((a.next.noise - b.next.noise).abs() < 1e-12, "t = {}", a.timestep);
         }
     }
 
@@ -267,11 +235,7 @@ mod tests {
         let schedule = NoiseSchedule::ddpm();
         for variance_type in [VarianceType::FixedSmall, VarianceType::FixedLarge] {
             for kind in [Sampler::Ddpm, DDIM, DDIM_ETA_1] {
-                let config = SamplerConfig {
-                    kind,
-                    variance_type,
-                    ..SamplerConfig::default()
-                };
+                let config = SamplerConfig { kind, variance_type, ..SamplerConfig::default() };
                 let table = step_table(&schedule, &config).unwrap();
                 let last = table.rows()[49].next;
                 assert_eq!((last.x, last.m, last.noise), (0.0, 0.0, 0.0), "{kind:?}");
@@ -284,19 +248,11 @@ mod tests {
     fn fixed_large_variance_is_beta() {
         let schedule = NoiseSchedule::ddpm();
         let variance_type = VarianceType::FixedLarge;
-        let config = SamplerConfig {
-            steps: 1000,
-            variance_type,
-            ..SamplerConfig::default()
-        };
+        let config = SamplerConfig { steps: 1000, variance_type, ..SamplerConfig::default() };
         let table = step_table(&schedule, &config).unwrap();
         for row in &table.rows()[..999] {
             let beta = schedule.betas()[row.timestep as usize];
-            assert!(
-                (row.next.noise.powi(2) - beta).abs() < 1e-12,
-                "t = {}",
-                row.timestep
-            );
+            assert!((row.next.noise.powi(2) - beta).abs() < 1e-12, "t = {}", row.timestep);
         }
     }
 
@@ -304,21 +260,10 @@ mod tests {
     fn final_alpha_first_stops_at_the_schedules_first_noise_level() {
         let schedule = NoiseSchedule::ddpm();
         let final_alpha = FinalAlpha::First;
-        let config = SamplerConfig {
-            kind: DDIM,
-            final_alpha,
-            ..SamplerConfig::default()
-        };
-        let last = *step_table(&schedule, &config)
-            .unwrap()
-            .rows()
-            .last()
-            .unwrap();
+        let config = SamplerConfig { kind: DDIM, final_alpha, ..SamplerConfig::default() };
+        let last = *step_table(&schedule, &config).unwrap().rows().last().unwrap();
         let first = schedule.alphas_cumprod()[0];
-        assert_eq!(
-            (last.next.x0, last.next.m),
-            (first.sqrt(), (1.0 - first).sqrt())
-        );
+        assert_eq!((last.next.x0, last.next.m), (first.sqrt(), (1.0 - first).sqrt()));
     }
 
     #[test]
@@ -326,45 +271,12 @@ mod tests {
         let schedule = NoiseSchedule::ddpm();
         let base = SamplerConfig::default();
         for (config, named) in [
-            (
-                SamplerConfig { steps: 0, ..base },
-                "steps: found 0, expected 1 to 1000",
-            ),
-            (
-                SamplerConfig {
-                    steps: 1001,
-                    ..base
-                },
-                "steps: found 1001, expected 1 to 1000",
-            ),
-            (
-                SamplerConfig {
-                    kind: Sampler::Ddim { eta: -0.1 },
-                    ..base
-                },
-                "eta: found -0.1",
-            ),
-            (
-                SamplerConfig {
-                    kind: Sampler::Ddim { eta: f64::NAN },
-                    ..base
-                },
-                "eta: found NaN",
-            ),
-            (
-                SamplerConfig {
-                    clip: Some(0.0),
-                    ..base
-                },
-                "clip: found 0",
-            ),
-            (
-                SamplerConfig {
-                    clip: Some(f64::INFINITY),
-                    ..base
-                },
-                "clip: found inf",
-            ),
+            (SamplerConfig { steps: 0, ..base }, "steps: found 0, expected 1 to 1000"),
+            (SamplerConfig { steps: 1001, ..base }, "steps: found 1001, expected 1 to 1000"),
+            (SamplerConfig { kind: Sampler::Ddim { eta: -0.1 }, ..base }, "eta: found -0.1"),
+            (SamplerConfig { kind: Sampler::Ddim { eta: f64::NAN }, ..base }, "eta: found NaN"),
+            (SamplerConfig { clip: Some(0.0), ..base }, "clip: found 0"),
+            (SamplerConfig { clip: Some(f64::INFINITY), ..base }, "clip: found inf"),
         ] {
             let error = step_table(&schedule, &config).unwrap_err();
             assert!(error.to_string().starts_with(named), "{error}");
@@ -375,21 +287,10 @@ mod tests {
     fn zero_snr_with_epsilon_is_refused_whatever_the_spacing() {
         let schedule = NoiseSchedule::ddpm().rescaled_to_zero_snr().unwrap();
         for spacing in [TimestepSpacing::Leading, TimestepSpacing::Trailing] {
-            let config = SamplerConfig {
-                spacing,
-                ..SamplerConfig::default()
-            };
+            let config = SamplerConfig { spacing, ..SamplerConfig::default() };
             let error = step_table(&schedule, &config).unwrap_err();
-            assert!(
-                error
-                    .to_string()
-                    .starts_with("prediction_type: found epsilon"),
-                "{error}"
-            );
-            let v = SamplerConfig {
-                prediction_type: PredictionType::VPrediction,
-                ..config
-            };
+            assert!(error.to_string().starts_with("prediction_type: found epsilon"), "{error}");
+            let v = SamplerConfig { prediction_type: PredictionType::VPrediction, ..config };
             step_table(&schedule, &v).unwrap();
         }
     }

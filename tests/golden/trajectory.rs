@@ -9,9 +9,7 @@ use serde_json::Value;
 
 /// A file of this folder, by its path below it.
 pub fn golden_path(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(relative)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(relative)
 }
 
 pub struct Trajectory {
@@ -29,19 +27,12 @@ impl Trajectory {
         let text = &metadata.metadata().as_ref().unwrap()["config"];
         let recorded: Value = serde_json::from_str(text).unwrap();
         let (schedule, config) = sampler_of(&recorded);
-        Self {
-            name: name.to_owned(),
-            schedule,
-            config,
-            bytes,
-        }
+        Self { name: name.to_owned(), schedule, config, bytes }
     }
 
     /// The recorded step numbers, rising.
     pub fn recorded_steps(&self) -> Vec<usize> {
-        (0..self.config.steps)
-            .filter(|k| self.has(&format!("x.{k}")))
-            .collect()
+        (0..self.config.steps).filter(|k| self.has(&format!("x.{k}"))).collect()
     }
 
     pub fn has(&self, tensor: &str) -> bool {
@@ -59,11 +50,7 @@ impl Trajectory {
     /// The noise of step k, nothing where the sampler drew none.
     pub fn noise(&self, k: usize) -> Vec<f32> {
         let tensor = format!("noise.{k}");
-        if self.has(&tensor) {
-            self.f32(&tensor)
-        } else {
-            Vec::new()
-        }
+        if self.has(&tensor) { self.f32(&tensor) } else { Vec::new() }
     }
 
     fn read<T, const N: usize>(
@@ -73,16 +60,9 @@ impl Trajectory {
         from: fn([u8; N]) -> T,
     ) -> Vec<T> {
         let tensors = self.tensors();
-        let view = tensors
-            .tensor(tensor)
-            .unwrap_or_else(|e| panic!("{} {tensor}: {e}", self.name));
+        let view = tensors.tensor(tensor).unwrap_or_else(|e| panic!("{} {tensor}: {e}", self.name));
         assert_eq!(view.dtype(), dtype, "{} {tensor}", self.name);
-        view.data()
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&bytes| from(bytes))
-            .collect()
+        view.data().as_chunks().0.iter().map(|&bytes| from(bytes)).collect()
     }
 
     fn tensors(&self) -> SafeTensors<'_> {
@@ -127,11 +107,7 @@ fn sampler_of(recorded: &Value) -> (NoiseSchedule, SamplerConfig) {
     }
     for (key, value) in recorded["step_args"].as_object().unwrap() {
         match key.as_str() {
-            "eta" => {
-                config.kind = Sampler::Ddim {
-                    eta: value.as_f64().unwrap(),
-                }
-            }
+            "eta" => config.kind = Sampler::Ddim { eta: value.as_f64().unwrap() },
             "use_clipped_model_output" => config.clipped_epsilon = value.as_bool().unwrap(),
             other => panic!("step_args {other}"),
         }

@@ -1,0 +1,178 @@
+//! The layers of the crate: a module uses earlier ones only, and some names live in one place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The modules of `src`, lowest first; a module may use those before it. Those of one entry are
+/// side by side and must not use each other.
+const ORDER: [&[&str]; 9] = [
+    // L0
+    &["error", "rng", "log"],
+    // L1: pure maths
+    &["noise_schedule", "timesteps", "image", "step"],
+    &["prediction"],
+    &["sampler"],
+    // L2
+    &["model"],
+    &["run"],
+    // L3
+    &["onnx", "worker"],
+    // L4
+    &["engine"],
+    // L5
+    &["ffi"],
+];
+
+/// Names, and the only paths below `src` whose files may say them.
+const HOMES: [(&[&str], &[&str]); 3] = [
+    (&["ort", "safetensors"], &["onnx"]),
+    (&["crossbeam_channel", "parking_lot", "std::thread"], &["worker"]),
+    (&["unsafe"], &["ffi", "onnx/library.rs"]),
+];
+
+struct Source {
+    /// Relative to `src`, with forward slashes.
+    path: String,
+    /// Without comments.
+    code: String,
+}
+
+impl Source {
+    /// The top-level module the file belongs to.
+    fn module(&self) -> &str {
+        let first = self.path.split('/').next().unwrap();
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    /// Whether `name` stands in the code as a whole word, or as a whole path.
+    fn says(&self, name: &str) -> bool {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        self.code.match_indices(name).any(|(at, _)| {
+            let before = self.code[..at].chars().next_back();
+            let after = self.code[at + name.len()..].chars().next();
+            !before.is_some_and(is_word) && !after.is_some_and(is_word)
+        })
+    }
+
+    /// The modules named right after `crate::`, alone or in braces.
+    fn used_modules(&self) -> Vec<String> {
+        let mut used = Vec::new();
+        for (at, matched) in self.code.match_indices("crate::") {
+            let rest = &self.code[at + matched.len()..];
+            for path in first_level(rest) {
+                let name = path.trim().split(|c: char| !(c.is_alphanumeric() || c == '_')).next();
+                used.extend(name.filter(|name| !name.is_empty()).map(str::to_owned));
+            }
+        }
+        used
+    }
+}
+
+/// The paths of a use tree: itself, or the entries of its outermost braces.
+fn first_level(tree: &str) -> Vec<&str> {
+    let Some(inner) = tree.strip_prefix('{') else {
+        return vec![tree];
+    };
+    let (mut depth, mut start, mut paths) = (0, 0, Vec::new());
+    for (at, c) in inner.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                paths.push(&inner[start..at]);
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    paths
+}
+
+fn without_comments(text: &str) -> String {
+    text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let relative =
+                    path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+                let code = without_comments(&fs::read_to_string(&path).unwrap())
+                    // Asking how many cores there are makes no thread.
+                    .replace("std::thread::available_parallelism", "");
+                found.push(Source { path: relative, code });
+            }
+        }
+    }
+    found.retain(|source| source.path != "lib.rs");
+    found
+}
+
+fn place(module: &str) -> Option<usize> {
+    ORDER.iter().position(|entry| entry.contains(&module))
+}
+
+#[test]
+fn every_module_uses_earlier_ones_only() {
+    let sources = sources();
+    assert!(sources.len() >= 12, "{} files found", sources.len());
+    let mut faults = Vec::new();
+    for source in &sources {
+        let Some(own) = place(source.module()) else {
+            faults.push(format!(
+                "src/{}: module {} has no place in ORDER",
+                source.path,
+                source.module()
+            ));
+            continue;
+        };
+        for used in source.used_modules() {
+            let earlier = place(&used).is_some_and(|place| place < own);
+            if used != source.module() && !earlier {
+                faults.push(format!("src/{}: uses crate::{used}", source.path));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn names_stay_in_their_homes() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        for (names, homes) in HOMES {
+            let at_home = homes
+                .iter()
+                .any(|home| source.path == *home || source.path.starts_with(&format!("{home}/")));
+            for name in names.iter().filter(|name| !at_home && source.says(name)) {
+                faults
+                    .push(format!("src/{}: says {name}, expected in {homes:?} only", source.path));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn use_trees_are_read_to_the_end() {
+    let source = Source {
+        path: "step.rs".to_owned(),
+        code: "use crate::error::{Error, Result};\nuse crate::{rng, model::{A, B}, onnx::C};"
+            .to_owned(),
+    };
+    assert_eq!(source.used_modules(), ["error", "rng", "model", "onnx"]);
+    let threads = Source { path: "run.rs".to_owned(), code: "use std::thread;".to_owned() };
+    assert!(threads.says("std::thread") && !threads.says("thread::spawn"));
+    let lint = Source { path: "run.rs".to_owned(), code: "#![forbid(unsafe_code)]".to_owned() };
+    assert!(!lint.says("unsafe"));
+}
