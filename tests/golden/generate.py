@@ -16,11 +16,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).parent
-MODELS = {  # the network of each trajectory
+MODELS = {  # the network of each trajectory, where it is not eps_linear
     "ddpm_sample": "sample_linear",
     "ddpm_cosine_v": "v_cosine",
-    "ddpm_trailing_zero_snr_v": "v_cosine",
     "ddim_noclip_scaled_offset": "eps_scaled",
+    # Recorded with networks that were not kept: these can be checked, not made anew.
+    "ddpm_sigmoid": None,
+    "ddpm_trailing_zero_snr_v": None,
 }
 
 
@@ -67,7 +69,10 @@ def check(path):
 def write(path, folder, seed=0):
     with safe_open(path, "pt") as file:
         recorded = json.loads(file.metadata()["config"])
-    model = HERE / "models" / f"{MODELS.get(path.stem, 'eps_linear')}.onnx"
+    model = MODELS.get(path.stem, "eps_linear")
+    if model is None:
+        return
+    model = HERE / "models" / f"{model}.onnx"
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     scheduler, generator = scheduler_of(recorded), torch.Generator().manual_seed(seed)
     draw = lambda shape: torch.randn(shape, generator=generator)
