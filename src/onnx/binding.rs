@@ -102,7 +102,7 @@ impl Binding {
     ) -> Result<()> {
         self.sample.write(sample);
         self.timestep.write(timesteps, &roles.timestep.name)?;
-        let fault = |error: ort::Error| Error::new(ErrorKind::Inference, error.to_string());
+        let fault = |error: ort::Error| Error::new(ErrorKind::Inference, error.message().trim_end());
         if self.rebind {
             self.bind_inputs(roles).map_err(fault)?;
         }

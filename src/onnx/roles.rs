@@ -3,6 +3,8 @@
 //! Decided from what the graph declares, once, at load. What is unknown or ambiguous is refused
 //! with every input or output listed, never guessed at and never left to the first step.
 
+use std::fmt;
+
 use ort::value::{Outlet, TensorElementType, ValueType};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +23,40 @@ const TIMESTEP_NAMES: &[&str] = &["timestep", "timesteps", "t", "time", "time_st
 const LABEL_NAMES: &[&str] = &["class_labels", "class_label", "labels", "label", "y"];
 const OUTPUT_NAMES: &[&str] =
     &["out_sample", "noise_pred", "model_output", "eps", "epsilon", "output"];
+
+/// One input or output as the graph declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Port {
+    name: String,
+    /// `None` for what is no tensor.
+    number: Option<TensorElementType>,
+    /// `None` for the dimensions that the graph leaves open.
+    dims: Vec<Option<usize>>,
+}
+
+impl From<&Outlet> for Port {
+    fn from(outlet: &Outlet) -> Self {
+        let (number, dims) = match outlet.dtype() {
+            // Open dimensions are -1.
+            ValueType::Tensor { ty, shape, .. } => {
+                (Some(*ty), shape.iter().map(|&dim| usize::try_from(dim).ok()).collect())
+            }
+            _ => (None, Vec::new()),
+        };
+        Self { name: outlet.name().to_owned(), number, dims }
+    }
+}
+
+impl fmt::Display for Port {
+    /// Such as `"sample" float32 [?, 3, 16, 16]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, number, dims } = self;
+        match number {
+            Some(number) => write!(f, "\"{name}\" {} {}", type_name(*number), dims_text(dims)),
+            None => write!(f, "\"{name}\" (not a tensor)"),
+        }
+    }
+}
 
 /// An input or output of four dimensions, [N, C, H, W].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +109,8 @@ impl Roles {
     ///
     /// Errors: `Model`; `Unsupported` for a class label input.
     pub(super) fn find(
-        inputs: &[Outlet],
-        outputs: &[Outlet],
+        inputs: &[Port],
+        outputs: &[Port],
         overrides: &ModelOverrides,
         model: &str,
     ) -> Result<Self> {
@@ -93,7 +129,7 @@ impl Roles {
             timestep,
         )?;
         for port in inputs {
-            if port.name() != sample.name && port.name() != timestep.name {
+            if port.name != sample.name && port.name != timestep.name {
                 return Err(ins.left_over(port));
             }
         }
@@ -220,7 +256,7 @@ fn refuse(message: String) -> Error {
 struct Ports<'a> {
     model: &'a str,
     what: &'static str,
-    ports: &'a [Outlet],
+    ports: &'a [Port],
 }
 
 impl Ports<'_> {
@@ -231,19 +267,19 @@ impl Ports<'_> {
         role: &str,
         named: Option<&str>,
         known: &[&str],
-        fit: impl Fn(&Outlet) -> Option<T>,
+        fit: impl Fn(&Port) -> Option<T>,
     ) -> Result<T> {
         let Self { model, what, ports } = self;
         if let Some(name) = named {
-            let port = ports.iter().find(|port| port.name() == name).ok_or_else(|| {
+            let port = ports.iter().find(|port| port.name == name).ok_or_else(|| {
                 refuse(format!("{model}: no {what} is named \"{name}\"; {}", self.list()))
             })?;
             return fit(port).ok_or_else(|| {
-                refuse(format!("{model}: {what} {} does not fit the role: {role}", describe(port)))
+                refuse(format!("{model}: {what} {port} does not fit the role: {role}"))
             });
         }
         let mut fitting: Vec<(&str, T)> =
-            ports.iter().filter_map(|port| Some((port.name(), fit(port)?))).collect();
+            ports.iter().filter_map(|port| Some((port.name.as_str(), fit(port)?))).collect();
         if fitting.len() > 1 {
             let best = known.iter().find_map(|known| {
                 fitting.iter().position(|(name, _)| name.eq_ignore_ascii_case(known))
@@ -263,47 +299,40 @@ impl Ports<'_> {
         }
     }
 
-    fn left_over(&self, port: &Outlet) -> Error {
+    fn left_over(&self, port: &Port) -> Error {
         let Self { model, what, .. } = self;
-        if LABEL_NAMES.iter().any(|known| port.name().eq_ignore_ascii_case(known)) {
+        if LABEL_NAMES.iter().any(|known| port.name.eq_ignore_ascii_case(known)) {
             return Error::new(
                 ErrorKind::Unsupported,
-                format!("{model}: {what} {} takes class labels, which this version does not have", describe(port)),
+                format!(
+                    "{model}: {what} {port} takes class labels, which this version does not have"
+                ),
             );
         }
         refuse(format!(
-            "{model}: {what} {} is required, expected a sample and a timestep and no other; {}",
-            describe(port),
+            "{model}: {what} {port} is required, expected a sample and a timestep and no other; {}",
             self.list()
         ))
     }
 
     fn list(&self) -> String {
-        let ports: Vec<String> = self.ports.iter().map(describe).collect();
+        let ports: Vec<String> = self.ports.iter().map(Port::to_string).collect();
         format!("{}s: {}", self.what, ports.join(", "))
     }
 }
 
-fn image(port: &Outlet) -> Option<Image> {
-    let ValueType::Tensor { ty, shape, .. } = port.dtype() else {
-        return None;
-    };
-    let half = match ty {
+fn image(port: &Port) -> Option<Image> {
+    let half = match port.number? {
         TensorElementType::Float32 => false,
         TensorElementType::Float16 => true,
         _ => return None,
     };
-    let dims: [i64; 4] = shape.iter().copied().collect::<Vec<_>>().try_into().ok()?;
-    // Open dimensions are -1.
-    let dims = dims.map(|dim| usize::try_from(dim).ok());
-    Some(Image { name: port.name().to_owned(), half, dims })
+    let dims = port.dims.as_slice().try_into().ok()?;
+    Some(Image { name: port.name.clone(), half, dims })
 }
 
-fn timestep(port: &Outlet) -> Option<Timestep> {
-    let ValueType::Tensor { ty, shape, .. } = port.dtype() else {
-        return None;
-    };
-    let number = match ty {
+fn timestep(port: &Port) -> Option<Timestep> {
+    let number = match port.number? {
         TensorElementType::Int64 => TimestepType::I64,
         TensorElementType::Int32 => TimestepType::I32,
         TensorElementType::Float32 => TimestepType::F32,
@@ -311,25 +340,13 @@ fn timestep(port: &Outlet) -> Option<Timestep> {
         TensorElementType::Float64 => TimestepType::F64,
         _ => return None,
     };
-    let shape = match shape[..] {
+    let shape = match port.dims[..] {
         [] => TimestepShape::Scalar,
-        [1] => TimestepShape::One,
+        [Some(1)] => TimestepShape::One,
         [_] => TimestepShape::PerSample,
         _ => return None,
     };
-    Some(Timestep { name: port.name().to_owned(), number, shape })
-}
-
-/// Such as `"sample" float32 [N, 3, 16, 16]`.
-fn describe(port: &Outlet) -> String {
-    match port.dtype() {
-        ValueType::Tensor { ty, shape, .. } => {
-            let dims: Vec<Option<usize>> =
-                shape.iter().map(|&dim| usize::try_from(dim).ok()).collect();
-            format!("\"{}\" {} {}", port.name(), type_name(*ty), dims_text(&dims))
-        }
-        _ => format!("\"{}\" (not a tensor)", port.name()),
-    }
+    Some(Timestep { name: port.name.clone(), number, shape })
 }
 
 fn dims_text(dims: &[Option<usize>]) -> String {
@@ -354,24 +371,23 @@ mod tests {
     use super::*;
     use crate::model::Color;
     use crate::onnx::metadata::Metadata;
-    use ort::value::{Shape, SymbolicDimensions};
 
     const MODEL: &str = "m.onnx";
 
-    fn port(name: &str, ty: TensorElementType, dims: &[i64]) -> Outlet {
-        let dimension_symbols = SymbolicDimensions::empty(dims.len());
-        Outlet::new(name, ValueType::Tensor { ty, shape: Shape::from(dims), dimension_symbols })
+    fn port(name: &str, number: TensorElementType, dims: &[i64]) -> Port {
+        let dims = dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
+        Port { name: name.to_owned(), number: Some(number), dims }
     }
 
-    fn f32(name: &str, dims: &[i64]) -> Outlet {
+    fn f32(name: &str, dims: &[i64]) -> Port {
         port(name, TensorElementType::Float32, dims)
     }
 
-    fn i64(name: &str, dims: &[i64]) -> Outlet {
+    fn i64(name: &str, dims: &[i64]) -> Port {
         port(name, TensorElementType::Int64, dims)
     }
 
-    fn find(inputs: &[Outlet], outputs: &[Outlet]) -> Result<Roles> {
+    fn find(inputs: &[Port], outputs: &[Port]) -> Result<Roles> {
         Roles::find(inputs, outputs, &ModelOverrides::default(), MODEL)
     }
 
@@ -420,7 +436,7 @@ mod tests {
         let sample = || f32("sample", OPEN);
         let time = || i64("timestep", &[-1]);
         let out = || f32("out", OPEN);
-        let cases: [(Vec<Outlet>, Vec<Outlet>, &str); 5] = [
+        let cases: [(Vec<Port>, Vec<Port>, &str); 5] = [
             (vec![time()], vec![out()], "no input can be the sample"),
             (vec![sample()], vec![out()], "no input can be the timestep"),
             (vec![sample(), time()], vec![f32("flat", &[-1])], "no output can be the output"),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ndarray::{ArrayView4, ArrayViewMut4};
 use ort::session::builder::{GraphOptimizationLevel, LoadCanceler, SessionBuilder};
 use ort::session::{RunOptions, Session};
+use ort::value::Outlet;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogLevel, Logger};
@@ -19,7 +20,7 @@ use super::binding::Binding;
 use super::library::{Runtime, runtime};
 use super::metadata::{Golden, Metadata};
 use super::provider::{Provider, register_cuda};
-use super::roles::Roles;
+use super::roles::{Port, Roles};
 use super::{ModelSource, OnnxOptions};
 
 /// More threads than this are a mistake.
@@ -318,11 +319,17 @@ impl Loading<'_> {
         let session = session.map_err(|error| {
             Error::new(
                 ErrorKind::Model,
-                format!("{name}: not a model that ONNX Runtime {} loads: {error}", runtime.version()),
+                format!(
+                    "{name}: not a model that ONNX Runtime {} loads: {}",
+                    runtime.version(),
+                    error.message().trim_end()
+                ),
             )
         })?;
         let overrides = &options.overrides;
-        let roles = Roles::find(session.inputs(), session.outputs(), overrides, &name)?;
+        let ports = |outlets: &[Outlet]| outlets.iter().map(Port::from).collect::<Vec<_>>();
+        let (inputs, outputs) = (ports(session.inputs()), ports(session.outputs()));
+        let roles = Roles::find(&inputs, &outputs, overrides, &name)?;
         let pairs = metadata_pairs(&session)
             .map_err(|error| Error::new(ErrorKind::Model, format!("{name}: metadata: {error}")))?;
         let metadata = Metadata::parse(&pairs, &name, &options.log)?;
