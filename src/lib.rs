@@ -2,6 +2,7 @@
 
 pub mod engine;
 pub mod error;
+mod ffi;
 pub mod image;
 pub mod log;
 pub mod model;

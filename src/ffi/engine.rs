@@ -1,0 +1,352 @@
+//! `ddpm_engine`: a model and the worker thread that runs it.
+
+use std::ffi::{CString, c_char, c_void};
+use std::path::PathBuf;
+use std::slice;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::descriptor::{self, Versioned};
+use super::guard::{borrow, choose, expect_zero, guard, null, optional_text};
+use super::last_error::to_c_text;
+use super::log::{LOG_LEVELS, ddpm_log_callback, host_log};
+use super::result::{DDPM_OK, DDPM_TIMEOUT, ddpm_result};
+use crate::engine::{Engine, EngineConfig, EngineInfo, ModelSource, Provider};
+use crate::error::{Error, Result};
+use crate::model::Color;
+use crate::prediction::PredictionType;
+
+/// A model and the worker thread that runs it; its streams share both. Made by
+/// `ddpm_engine_create`, ended by `ddpm_engine_destroy`.
+pub struct ddpm_engine {
+    pub(super) engine: Engine,
+    texts: OnceLock<InfoTexts>,
+}
+
+/// The strings of `ddpm_engine_info`, kept so that the pointers live as long as the engine.
+struct InfoTexts {
+    fallback_reason: CString,
+    runtime_version: CString,
+    runtime_path: CString,
+}
+
+/// `provider`: CUDA where it can be used, the CPU elsewhere; which one it was, and why, is in
+/// `ddpm_engine_info` and in the log.
+pub const DDPM_PROVIDER_AUTO: u32 = 0;
+/// The CPU.
+pub const DDPM_PROVIDER_CPU: u32 = 1;
+/// CUDA, or an error where it cannot be used.
+pub const DDPM_PROVIDER_CUDA: u32 = 2;
+
+const PROVIDERS: [(u32, &str, Provider); 3] = [
+    (DDPM_PROVIDER_AUTO, "DDPM_PROVIDER_AUTO", Provider::Auto),
+    (DDPM_PROVIDER_CPU, "DDPM_PROVIDER_CPU", Provider::Cpu),
+    (DDPM_PROVIDER_CUDA, "DDPM_PROVIDER_CUDA", Provider::Cuda),
+];
+
+/// `prediction_type`: what the model's metadata says.
+pub const DDPM_PREDICTION_DEFAULT: u32 = 0;
+/// The output is the noise.
+pub const DDPM_PREDICTION_EPSILON: u32 = 1;
+/// The output is the clean sample.
+pub const DDPM_PREDICTION_SAMPLE: u32 = 2;
+/// The output is the velocity.
+pub const DDPM_PREDICTION_V: u32 = 3;
+/// The output is the mean of the reverse step.
+pub const DDPM_PREDICTION_MEAN: u32 = 4;
+
+const PREDICTIONS: [(u32, &str, Option<PredictionType>); 5] = [
+    (DDPM_PREDICTION_DEFAULT, "DDPM_PREDICTION_DEFAULT", None),
+    (DDPM_PREDICTION_EPSILON, "DDPM_PREDICTION_EPSILON", Some(PredictionType::Epsilon)),
+    (DDPM_PREDICTION_SAMPLE, "DDPM_PREDICTION_SAMPLE", Some(PredictionType::Sample)),
+    (DDPM_PREDICTION_V, "DDPM_PREDICTION_V", Some(PredictionType::VPrediction)),
+    (DDPM_PREDICTION_MEAN, "DDPM_PREDICTION_MEAN", Some(PredictionType::Mean)),
+];
+
+/// `color`: one channel.
+pub const DDPM_COLOR_GRAY: u32 = 1;
+/// Three channels.
+pub const DDPM_COLOR_RGB: u32 = 2;
+/// Four channels; alpha is not premultiplied.
+pub const DDPM_COLOR_RGBA: u32 = 3;
+
+/// A timeout that never comes.
+pub const DDPM_WAIT_FOREVER: u32 = 0xFFFF_FFFF;
+
+/// What an engine is made from. Initialise it with `DDPM_ENGINE_DESC_INIT`, then set either
+/// `model_path`, or `model_data` and `model_size`; everything else may stay zero. Nothing in it needs
+/// to live longer than the call to `ddpm_engine_create`, except what `log` needs.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ddpm_engine_desc {
+    /// sizeof(ddpm_engine_desc); `DDPM_ENGINE_DESC_INIT` sets it.
+    pub struct_size: u32,
+    /// What runs the model: one of `DDPM_PROVIDER_*`.
+    pub provider: u32,
+    /// The ONNX file, UTF-8. NULL when `model_data` is set.
+    pub model_path: *const c_char,
+    /// The bytes of an ONNX file, copied by the call. NULL when `model_path` is set.
+    pub model_data: *const c_void,
+    /// The number of bytes at `model_data`.
+    pub model_size: u64,
+    /// The ONNX Runtime library, UTF-8. NULL looks for it: the path in the environment variable
+    /// DDPM_ONNXRUNTIME, beside this library, beside the program, then the copy fetched by the
+    /// project's script.
+    pub runtime_path: *const c_char,
+    /// Picture width in pixels, for a model that leaves it open. 0: the model's own.
+    pub width: u32,
+    /// Picture height in pixels, for a model that leaves it open. 0: the model's own.
+    pub height: u32,
+    /// CPU threads that run the model. 0: the machine's cores less one, at least one.
+    pub threads: u32,
+    /// The least urgent messages that `log` is called with: one of `DDPM_LOG_*`.
+    pub log_level: u32,
+    /// Takes log messages; NULL for no log. See `ddpm_log_callback` for what it may do.
+    pub log: ddpm_log_callback,
+    /// Handed to `log`. Must be good for use from other threads until the engine is destroyed.
+    pub log_user_data: *mut c_void,
+    /// What the model's output means: one of `DDPM_PREDICTION_*`.
+    pub prediction_type: u32,
+    /// Kept for later versions; 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), begins with struct_size; integers, raw pointers and an optional function pointer,
+// for all of which zero is valid.
+unsafe impl Versioned for ddpm_engine_desc {
+    const NAME: &'static str = "ddpm_engine_desc";
+    const INIT: &'static str = "DDPM_ENGINE_DESC_INIT";
+}
+
+/// What a loaded engine turned out to be. Initialise it with `DDPM_ENGINE_INFO_INIT`. The strings
+/// are UTF-8, never NULL, and live until `ddpm_engine_destroy`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ddpm_engine_info {
+    /// sizeof(ddpm_engine_info); `DDPM_ENGINE_INFO_INIT` sets it.
+    pub struct_size: u32,
+    /// What runs the model: `DDPM_PROVIDER_CPU` or `DDPM_PROVIDER_CUDA`.
+    pub provider: u32,
+    /// Channels of the model's sample: 1, 3 or 4.
+    pub channels: u32,
+    /// Picture height in pixels.
+    pub height: u32,
+    /// Picture width in pixels.
+    pub width: u32,
+    /// What the channels mean: one of `DDPM_COLOR_*`.
+    pub color: u32,
+    /// What the model's output means: one of `DDPM_PREDICTION_*`, not DEFAULT.
+    pub prediction_type: u32,
+    /// T, the number of noise levels the model was trained with: the most steps a stream may have.
+    pub num_train_timesteps: u32,
+    /// CPU threads that run the model.
+    pub threads: u32,
+    /// Kept for later versions; written as 0.
+    pub reserved: u32,
+    /// Why AUTO took the CPU; "" where it did not.
+    pub fallback_reason: *const c_char,
+    /// The version of the ONNX Runtime library in use, such as "1.31.1".
+    pub runtime_version: *const c_char,
+    /// The file of the ONNX Runtime library in use.
+    pub runtime_path: *const c_char,
+}
+
+// SAFETY: repr(C), begins with struct_size; integers and raw pointers.
+unsafe impl Versioned for ddpm_engine_info {
+    const NAME: &'static str = "ddpm_engine_info";
+    const INIT: &'static str = "DDPM_ENGINE_INFO_INIT";
+}
+
+/// Makes an engine and returns at once; the engine's worker thread then finds ONNX Runtime and loads
+/// the model. Until that is done, calls that need the model return DDPM_ERROR_ENGINE_LOADING, and a
+/// failure to load comes back from all of them. `ddpm_engine_wait` tells when and whether it worked.
+///
+/// `*engine` is written on success only. Does not block (no file is opened by this call). Allocates,
+/// and starts a thread. Any thread. Errors: INVALID_ARGUMENT for a NULL, a descriptor that is not
+/// initialised, an unknown value, or not exactly one of `model_path` and `model_data`; INTERNAL where
+/// the system gives no thread.
+///
+/// # Safety
+/// Pointers are valid or NULL, as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ddpm_engine_create(
+    desc: *const ddpm_engine_desc,
+    engine: *mut *mut ddpm_engine,
+) -> ddpm_result {
+    guard("ddpm_engine_create", || {
+        // SAFETY: the host passes NULL or a descriptor as large as its struct_size says.
+        let desc = unsafe { descriptor::read(desc, "desc") }?;
+        if engine.is_null() {
+            return Err(null("engine"));
+        }
+        // SAFETY: the descriptor's pointers are NULL or valid during this call, as the header asks.
+        let config = unsafe { engine_config(&desc) }?;
+        let handle = Box::new(ddpm_engine { engine: Engine::new(config)?, texts: OnceLock::new() });
+        // SAFETY: not NULL, so the host's variable. Ownership goes to the host.
+        unsafe { engine.write(Box::into_raw(handle)) };
+        Ok(DDPM_OK)
+    })
+}
+
+/// # Safety
+/// The pointers of `desc` are NULL or valid for reads of what they are documented to hold.
+unsafe fn engine_config(desc: &ddpm_engine_desc) -> Result<EngineConfig> {
+    // SAFETY: by this function's contract, for each of the three.
+    let (model, runtime) =
+        unsafe { (model_source(desc)?, optional_text(desc.runtime_path, "desc.runtime_path")?) };
+    let mut config = EngineConfig::new(model);
+    config.provider = choose("desc.provider", desc.provider, &PROVIDERS)?;
+    config.runtime_library = runtime.map(PathBuf::from);
+    config.overrides.width = unless_zero(desc.width);
+    config.overrides.height = unless_zero(desc.height);
+    config.threads = desc.threads;
+    config.log_level = choose("desc.log_level", desc.log_level, &LOG_LEVELS)?;
+    config.log = host_log(desc.log, desc.log_user_data);
+    config.overrides.prediction_type =
+        choose("desc.prediction_type", desc.prediction_type, &PREDICTIONS)?;
+    expect_zero("desc.reserved", desc.reserved)?;
+    Ok(config)
+}
+
+/// # Safety
+/// As for `engine_config`.
+unsafe fn model_source(desc: &ddpm_engine_desc) -> Result<ModelSource> {
+    // SAFETY: NULL or a terminated string, by this function's contract.
+    let path = unsafe { optional_text(desc.model_path, "desc.model_path") }?;
+    match (path, desc.model_data.is_null()) {
+        (Some(path), true) => Ok(ModelSource::Path(PathBuf::from(path))),
+        (None, false) => {
+            let size = usize::try_from(desc.model_size)
+                .ok()
+                .filter(|&size| size > 0 && isize::try_from(size).is_ok());
+            let size = size.ok_or_else(|| {
+                Error::invalid_argument(format!(
+                    "desc.model_size: found {}, expected the number of bytes at desc.model_data",
+                    desc.model_size
+                ))
+            })?;
+            // SAFETY: the host declares `model_size` readable bytes at `model_data`, which is not NULL.
+            let bytes = unsafe { slice::from_raw_parts(desc.model_data.cast::<u8>(), size) };
+            Ok(ModelSource::Bytes(bytes.into()))
+        }
+        (None, true) => Err(Error::invalid_argument(
+            "desc.model_path: found NULL and desc.model_data is NULL too, expected one of them",
+        )),
+        (Some(_), false) => Err(Error::invalid_argument(
+            "desc.model_path: found with desc.model_data, expected only one of them",
+        )),
+    }
+}
+
+/// Width and height: 0 stands for the model's own.
+fn unless_zero(pixels: u32) -> Option<usize> {
+    (pixels != 0).then_some(pixels as usize)
+}
+
+/// The number of an info field in C, from one of the tables above.
+fn number_of<T: PartialEq>(value: T, choices: &[(u32, &str, T)]) -> u32 {
+    choices.iter().find(|(_, _, choice)| *choice == value).map_or(0, |(number, _, _)| *number)
+}
+
+fn info_texts(info: &EngineInfo) -> InfoTexts {
+    InfoTexts {
+        fallback_reason: to_c_text(info.fallback_reason.as_deref().unwrap_or_default()),
+        runtime_version: to_c_text(&info.runtime_version),
+        runtime_path: to_c_text(&info.runtime_library.to_string_lossy()),
+    }
+}
+
+/// Waits until the model is loaded, or `timeout_ms` is over. A timeout of 0 only looks, so it may be
+/// called each frame; `DDPM_WAIT_FOREVER` has no end.
+///
+/// Returns OK when the engine is ready, TIMEOUT while it is not, or what went wrong with the
+/// loading: RUNTIME_LIBRARY, MODEL, UNSUPPORTED, PROVIDER, INFERENCE, IO, OUT_OF_MEMORY. Blocks for up to
+/// `timeout_ms`. Does not allocate, except for the message of an error. Any thread.
+///
+/// # Safety
+/// `engine` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ddpm_engine_wait(
+    engine: *mut ddpm_engine,
+    timeout_ms: u32,
+) -> ddpm_result {
+    guard("ddpm_engine_wait", || {
+        // SAFETY: the host passes NULL or a live handle.
+        let engine = unsafe { borrow(engine, "engine") }?;
+        let ready = engine.engine.wait(timeout(timeout_ms))?;
+        Ok(if ready { DDPM_OK } else { DDPM_TIMEOUT })
+    })
+}
+
+/// A C timeout as the engine takes it.
+pub(super) fn timeout(milliseconds: u32) -> Option<Duration> {
+    (milliseconds != DDPM_WAIT_FOREVER).then(|| Duration::from_millis(milliseconds.into()))
+}
+
+/// Tells what the engine turned out to be: provider in use, picture size, versions.
+///
+/// `*info` is written on success only. Does not block. Allocates the strings on the first call.
+/// Any thread. Errors: INVALID_ARGUMENT for a NULL or an `info` that is not initialised;
+/// ENGINE_LOADING until the model is loaded; what went wrong with the loading, as from
+/// `ddpm_engine_wait`.
+///
+/// # Safety
+/// Pointers are valid or NULL, as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ddpm_engine_get_info(
+    engine: *mut ddpm_engine,
+    info: *mut ddpm_engine_info,
+) -> ddpm_result {
+    guard("ddpm_engine_get_info", || {
+        // SAFETY: the host passes NULL or a live handle.
+        let engine = unsafe { borrow(engine, "engine") }?;
+        // SAFETY: the host passes NULL or a struct as large as its struct_size says.
+        unsafe { descriptor::check_out(info, "info") }?;
+        let found = engine.engine.info()?;
+        let texts = engine.texts.get_or_init(|| info_texts(&found));
+        let value = ddpm_engine_info {
+            struct_size: 0,
+            provider: number_of(found.provider, &PROVIDERS),
+            channels: found.model.channels as u32,
+            height: found.model.height as u32,
+            width: found.model.width as u32,
+            color: match found.model.color {
+                Color::Gray => DDPM_COLOR_GRAY,
+                Color::Rgb => DDPM_COLOR_RGB,
+                Color::Rgba => DDPM_COLOR_RGBA,
+            },
+            prediction_type: number_of(Some(found.model.prediction_type), &PREDICTIONS),
+            num_train_timesteps: found.model.num_train_timesteps as u32,
+            threads: found.threads,
+            reserved: 0,
+            fallback_reason: texts.fallback_reason.as_ptr(),
+            runtime_version: texts.runtime_version.as_ptr(),
+            runtime_path: texts.runtime_path.as_ptr(),
+        };
+        // SAFETY: checked above.
+        unsafe { descriptor::write(&value, info, "info") }?;
+        Ok(DDPM_OK)
+    })
+}
+
+/// Ends the engine: a model run is broken off, the worker thread ends, the model is freed. Its
+/// streams stay valid handles: `ddpm_step` on one returns ENGINE_CLOSED, its last frame can still be
+/// copied, and it has to be destroyed, before or after.
+///
+/// Must be the last call on this handle: no other call on it may be running, and the pointer is dead
+/// afterwards, so a second destroy is undefined. Blocks until the worker has ended: a run stops
+/// at its next operator, a load at its next stage. Does not allocate. Any thread, but not from the log callback, which
+/// returns DDPM_ERROR_UNSUPPORTED and leaves the engine alive. Errors: INVALID_ARGUMENT for NULL.
+///
+/// # Safety
+/// `engine` is NULL or a live handle that is not used again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ddpm_engine_destroy(engine: *mut ddpm_engine) -> ddpm_result {
+    guard("ddpm_engine_destroy", || {
+        // SAFETY: the host passes NULL or a live handle.
+        unsafe { borrow(engine, "engine") }?.engine.close()?;
+        // SAFETY: a live handle from ddpm_engine_create, given back for good.
+        drop(unsafe { Box::from_raw(engine) });
+        Ok(DDPM_OK)
+    })
+}
