@@ -1,6 +1,16 @@
 //! `ddpm-train`: fits a noise predictor to images and exports it to ONNX.
+//!
+//! The network is defined once, in [`network`]; [`parameters`], [`forward`] and `export` walk that
+//! definition. [`fit`] trains it, [`ops`] holds the kernels that make that fast on a CPU.
 
+pub mod checkpoint;
+pub mod config;
+pub mod data;
+pub mod fit;
 pub mod forward;
 pub mod network;
 pub mod ops;
+pub mod optimizer;
 pub mod parameters;
+pub mod picture;
+pub mod sample;

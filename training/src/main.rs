@@ -1,26 +1,94 @@
-use burn::tensor::{Device, Tensor, Distribution};
-use ddpm_train::{network::*, parameters::*, forward::*};
+//! The command line of the training crate.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use clap::{Parser, Subcommand};
+use ddpm_train::checkpoint::Checkpoint;
+use ddpm_train::config::Config;
+use ddpm_train::{fit, picture, sample};
+
+// Training allocates and frees the same large blocks every step; the system's allocator gives them
+// back to the kernel each time.
 #[global_allocator]
-static A: mimalloc::MiMalloc = mimalloc::MiMalloc;
-fn main() {
-    let config = UNetConfig { channels: vec![48, 96, 128], blocks: 1, groups: 8, heads: 4, time_dim: 128 };
-    let specs = specs(&config, 3);
-    let device = Device::flex();
-    let p = Parameters::initial(specs, 1, &device).unwrap();
-    println!("params {}", p.count());
-    let b = 64;
-    let x: Tensor<4> = Tensor::random([b,16,16,3], Distribution::Normal(0.0,1.0), &device.clone().autodiff());
-    let ts: Vec<f64> = (0..b).map(|i| (i*15) as f64).collect();
-    for _ in 0..6 {
-        let t0 = std::time::Instant::now();
-        let tr = p.tracked();
-        let y = forward(&config, &tr, x.clone(), &ts);
-        let loss = (y - x.clone()).powi_scalar(2).mean();
-        let v = loss.clone().into_scalar::<f32>();
-        let t1 = t0.elapsed();
-        let g = loss.backward();
-        let n = tr.tensors().iter().filter(|t| t.grad(&g).is_some()).count();
-        let t2 = t0.elapsed();
-        println!("loss {v} fwd {t1:?} total {t2:?} img/s {:.1} grads {n}/{}", b as f64/t2.as_secs_f64(), tr.tensors().len());
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Fits a diffusion model to images and exports it to ONNX.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train as a configuration file says.
+    Fit {
+        /// The configuration, TOML.
+        #[arg(long)]
+        config: PathBuf,
+        /// Folder for checkpoint, loss log and pictures, instead of the configuration's.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// Go on from the checkpoint in that folder.
+        #[arg(long)]
+        resume: bool,
+    },
+    /// Draw a grid of samples from a checkpoint.
+    Sample {
+        /// A checkpoint written by fit.
+        checkpoint: PathBuf,
+        /// The picture, PNG.
+        #[arg(short, long)]
+        out: PathBuf,
+        /// Pictures in the grid.
+        #[arg(long, default_value_t = 64)]
+        count: usize,
+        /// DDIM steps.
+        #[arg(long, default_value_t = 50)]
+        steps: usize,
+        /// Seed of the first picture; the others count on from it.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+}
+
+fn run(command: Command) -> Result<()> {
+    let device = device();
+    match command {
+        Command::Fit { config, out, resume } => {
+            let mut config = Config::read(&config)?;
+            if let Some(out) = out {
+                config.out = out;
+            }
+            fit::fit(&config, resume, &device)
+        }
+        Command::Sample { checkpoint, out, count, steps, seed } => {
+            let checkpoint = Checkpoint::read(&checkpoint)?;
+            let config = &checkpoint.config;
+            let weights = checkpoint.ema(&device)?;
+            let images = sample::sample(config, &weights, count, steps, seed, &device)?;
+            picture::write_grid(&out, &images, config.data.width, config.data.height)
+        }
+    }
+}
+
+fn device() -> Device {
+    #[cfg(feature = "cuda")]
+    return Device::cuda(0);
+    #[cfg(not(feature = "cuda"))]
+    Device::flex()
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ddpm-train: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,0 +1,122 @@
+//! A run on disk: one safetensors file with weights, average, moments, step and configuration.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
+use safetensors::SafeTensors;
+
+use crate::config::{Config, IMAGE_CHANNELS};
+use crate::optimizer::TrainState;
+use crate::parameters::{Parameters, specs};
+
+const VERSION: &str = "1";
+
+/// What precedes the names of the weights, of their average and of the two moments.
+const PREFIXES: [&str; 4] = ["parameters.", "ema.", "moment1.", "moment2."];
+
+/// Writes the state. The file at `path` is the old one or the new one whatever happens meanwhile.
+pub fn save(path: &Path, config: &Config, state: &TrainState) -> Result<()> {
+    let mut tensors = Vec::new();
+    for (prefix, parameters) in
+        PREFIXES.iter().zip([&state.parameters, &state.ema, &state.moment1, &state.moment2])
+    {
+        parameters.append_safetensors(prefix, &mut tensors)?;
+    }
+    let metadata = HashMap::from([
+        ("ddpm-train.version".to_string(), VERSION.to_string()),
+        ("ddpm-train.step".to_string(), state.step.to_string()),
+        ("ddpm-train.config".to_string(), serde_json::to_string(config)?),
+    ]);
+    let views = tensors.iter().map(|(name, tensor)| (name, tensor));
+    let bytes = safetensors::serialize(views, Some(metadata))?;
+    write_atomically(path, &bytes)
+}
+
+/// Replaces a file as a whole: written beside it, flushed to disk, then renamed over it.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = Path::new(&partial);
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(partial, path)?;
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            // The rename itself is on disk only when the folder is; not every system can do this.
+            let _ = File::open(folder).and_then(|folder| folder.sync_all());
+        }
+        Ok(())
+    };
+    write()
+        .inspect_err(|_| {
+            let _ = fs::remove_file(partial);
+        })
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A checkpoint's bytes with its configuration read.
+pub struct Checkpoint {
+    bytes: Vec<u8>,
+    /// The configuration the run was started with.
+    pub config: Config,
+    /// Steps taken.
+    pub step: usize,
+}
+
+impl Checkpoint {
+    /// Reads a file and checks that it is a checkpoint.
+    pub fn read(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let bytes = fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+        Self::parse(bytes).with_context(|| format!("{shown}"))
+    }
+
+    fn parse(bytes: Vec<u8>) -> Result<Self> {
+        let (_, header) =
+            SafeTensors::read_metadata(&bytes).context("not a safetensors file, or cut short")?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let entry = |name: &str| {
+            let name = format!("ddpm-train.{name}");
+            metadata.get(&name).cloned().with_context(|| {
+                format!("no metadata \"{name}\": not a checkpoint written by ddpm-train fit")
+            })
+        };
+        let version = entry("version")?;
+        ensure!(version == VERSION, "checkpoint version is {version}, expected {VERSION}");
+        let step = entry("step")?;
+        let step = step.parse().with_context(|| format!("ddpm-train.step is {step:?}"))?;
+        let config: Config =
+            serde_json::from_str(&entry("config")?).context("ddpm-train.config")?;
+        config.validate().context("ddpm-train.config")?;
+        SafeTensors::deserialize(&bytes).context("the checkpoint is damaged")?;
+        Ok(Self { bytes, config, step })
+    }
+
+    fn load(&self, prefix: &str, device: &Device) -> Result<Parameters> {
+        let file = SafeTensors::deserialize(&self.bytes)?;
+        let specs = specs(&self.config.model, IMAGE_CHANNELS);
+        Parameters::from_safetensors(specs, &file, prefix, device)
+    }
+
+    /// The averaged weights: those to sample with and to export.
+    pub fn ema(&self, device: &Device) -> Result<Parameters> {
+        self.load(PREFIXES[1], device)
+    }
+
+    /// Everything, to go on training.
+    pub fn state(&self, device: &Device) -> Result<TrainState> {
+        let [parameters, ema, moment1, moment2] = PREFIXES.map(|prefix| self.load(prefix, device));
+        Ok(TrainState {
+            step: self.step,
+            parameters: parameters?,
+            ema: ema?,
+            moment1: moment1?,
+            moment2: moment2?,
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! The configuration of a training run: a TOML file, kept again in every checkpoint.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use ddpm::model::ModelConfig;
+use ddpm::noise_schedule::BetaSchedule;
+use serde::{Deserialize, Serialize};
+
+use crate::network::UNetConfig;
+
+/// Channels of the images; the sheet reader converts to RGB.
+pub const IMAGE_CHANNELS: usize = 3;
+
+/// Everything that decides what a run computes. See `training/configs/portraits.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Of the weights, the order of the data, the timesteps and the noise.
+    pub seed: u64,
+    /// Folder for checkpoint, loss log and pictures.
+    pub out: PathBuf,
+    pub data: DataConfig,
+    pub model: UNetConfig,
+    pub diffusion: DiffusionConfig,
+    pub train: TrainConfig,
+    pub report: ReportConfig,
+}
+
+/// Where the images are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// A PNG of tiles, row after row; relative to the configuration file.
+    pub sheet: PathBuf,
+    /// Width of a tile in pixels.
+    pub width: usize,
+    /// Height of a tile in pixels.
+    pub height: usize,
+}
+
+/// The forward process and what the network predicts; names as in diffusers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffusionConfig {
+    pub prediction_type: String,
+    pub beta_schedule: String,
+    pub beta_start: f64,
+    pub beta_end: f64,
+    pub num_train_timesteps: usize,
+}
+
+/// The optimisation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Optimiser steps of the whole run.
+    pub steps: usize,
+    /// Images a step.
+    pub batch: usize,
+    /// Peak rate, reached after `warmup_steps` and led to 0 by a cosine.
+    pub learning_rate: f64,
+    pub warmup_steps: usize,
+    /// AdamW's decoupled decay of the matrices and kernels, not of biases and norms.
+    pub weight_decay: f64,
+    /// The gradient is shortened to this length where it is longer.
+    pub max_grad_norm: f64,
+    /// Decay of the running average of the weights, which is what is sampled and exported.
+    pub ema_decay: f64,
+}
+
+/// What is written on the way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportConfig {
+    /// Steps between checkpoints.
+    pub checkpoint_every: usize,
+    /// Steps between sample grids; 0 for none.
+    pub sample_every: usize,
+    /// Pictures in a grid.
+    pub samples: usize,
+    /// DDIM steps of each picture.
+    pub sample_steps: usize,
+}
+
+impl Config {
+    /// Reads and checks a file; paths of data in it become relative to the current folder.
+    pub fn read(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+        let mut config: Self = toml::from_str(&text).with_context(|| format!("{shown}"))?;
+        if let Some(folder) = path.parent() {
+            config.data.sheet = folder.join(&config.data.sheet);
+        }
+        config.validate().with_context(|| format!("{shown}"))?;
+        Ok(config)
+    }
+
+    /// Says the first thing that cannot work.
+    pub fn validate(&self) -> Result<()> {
+        let Self { data, train, report, .. } = self;
+        ensure!(
+            (1..=1024).contains(&data.width) && (1..=1024).contains(&data.height),
+            "data: tiles of {}x{} pixels, expected 1 to 1024 each way",
+            data.width,
+            data.height
+        );
+        self.model.validate(data.width, data.height)?;
+        self.model_config()?;
+        ensure!(
+            (1..=u32::MAX as usize).contains(&train.steps),
+            "train.steps is {}, expected 1 to {}",
+            train.steps,
+            u32::MAX
+        );
+        ensure!((1..=65536).contains(&train.batch), "train.batch is {}, expected 1 to 65536", train.batch);
+        let positive = |name: &str, value: f64| {
+            ensure!(value > 0.0 && value.is_finite(), "train.{name} is {value}, expected more than 0");
+            Ok(())
+        };
+        positive("learning_rate", train.learning_rate)?;
+        positive("max_grad_norm", train.max_grad_norm)?;
+        ensure!(
+            (0.0..1.0).contains(&train.ema_decay),
+            "train.ema_decay is {}, expected at least 0 and less than 1",
+            train.ema_decay
+        );
+        ensure!(
+            (0.0..=1.0).contains(&train.weight_decay),
+            "train.weight_decay is {}, expected 0 to 1",
+            train.weight_decay
+        );
+        ensure!(report.checkpoint_every > 0, "report.checkpoint_every is 0, expected at least 1");
+        ensure!(
+            (1..=4096).contains(&report.samples),
+            "report.samples is {}, expected 1 to 4096",
+            report.samples
+        );
+        ensure!(
+            (1..=self.diffusion.num_train_timesteps).contains(&report.sample_steps),
+            "report.sample_steps is {}, expected 1 to {}",
+            report.sample_steps,
+            self.diffusion.num_train_timesteps
+        );
+        Ok(())
+    }
+
+    /// The model as the engine describes it.
+    pub fn model_config(&self) -> Result<ModelConfig> {
+        let d = &self.diffusion;
+        let config = ModelConfig {
+            prediction_type: d.prediction_type.parse()?,
+            beta_schedule: BetaSchedule::from_name(&d.beta_schedule, d.beta_start, d.beta_end)?,
+            num_train_timesteps: d.num_train_timesteps,
+            ..ModelConfig::ddpm(IMAGE_CHANNELS, self.data.height, self.data.width)
+        };
+        config.validate()?;
+        Ok(config)
+    }
+}

@@ -1,0 +1,90 @@
+//! AdamW (Loshchilov and Hutter 2019, algorithm 2) and the running average of the weights.
+
+use anyhow::Result;
+use burn::tensor::{Device, Gradients, Tensor};
+
+use crate::config::TrainConfig;
+use crate::parameters::{ParameterSpec, Parameters};
+
+const BETA1: f64 = 0.9;
+const BETA2: f64 = 0.999;
+const EPSILON: f64 = 1e-8;
+
+/// The weights of a run and everything that goes on between its steps.
+pub struct TrainState {
+    /// Optimiser steps taken.
+    pub step: usize,
+    pub parameters: Parameters,
+    /// The running average of `parameters`.
+    pub ema: Parameters,
+    /// Running averages of the gradient and of its square.
+    pub moment1: Parameters,
+    pub moment2: Parameters,
+}
+
+impl TrainState {
+    /// A run at its start.
+    pub fn initial(specs: Vec<ParameterSpec>, seed: u64, device: &Device) -> Result<Self> {
+        let parameters = Parameters::initial(specs.clone(), seed, device)?;
+        Ok(Self {
+            step: 0,
+            ema: parameters.clone(),
+            parameters,
+            moment1: Parameters::zeros(specs.clone(), device)?,
+            moment2: Parameters::zeros(specs, device)?,
+        })
+    }
+
+    /// Takes one step along the gradients of `tracked`, the weights that the loss was computed with.
+    pub fn update(&mut self, tracked: &Parameters, gradients: &mut Gradients, config: &TrainConfig) {
+        let rate = learning_rate(config, self.step);
+        self.step += 1;
+        let unbias1 = 1.0 - BETA1.powi(self.step.min(i32::MAX as usize) as i32);
+        let unbias2 = 1.0 - BETA2.powi(self.step.min(i32::MAX as usize) as i32);
+        // The average starts fast: the first weights are noise. As in TensorFlow's moving average.
+        let decay = config.ema_decay.min((1 + self.step) as f64 / (10 + self.step) as f64);
+
+        let grads: Vec<_> = tracked.tensors().iter().map(|t| t.grad_remove(gradients)).collect();
+        let shorten = shorten(&grads, config.max_grad_norm);
+        let specs = self.parameters.specs().to_vec();
+        for (index, (spec, grad)) in specs.iter().zip(grads).enumerate() {
+            let Some(grad) = grad else { continue };
+            let grad = match &shorten {
+                Some(factor) => grad * factor.clone(),
+                None => grad,
+            };
+            let slot = |parameters: &mut Parameters, change: &dyn Fn(Tensor<1>) -> Tensor<1>| {
+                let tensor = &mut parameters.tensors_mut()[index];
+                let old = std::mem::replace(tensor, Tensor::empty([0], &grad.device()));
+                *tensor = change(old);
+                tensor.clone()
+            };
+            let m = slot(&mut self.moment1, &|m| m * BETA1 + grad.clone() * (1.0 - BETA1));
+            let v = slot(&mut self.moment2, &|v| v * BETA2 + grad.clone().square() * (1.0 - BETA2));
+            let update = m * (rate / unbias1) / ((v * (1.0 / unbias2)).sqrt() + EPSILON);
+            let keep = if spec.shape.len() > 1 { 1.0 - rate * config.weight_decay } else { 1.0 };
+            let p = slot(&mut self.parameters, &|p| p * keep - update.clone());
+            slot(&mut self.ema, &|e| e * decay + p.clone() * (1.0 - decay));
+        }
+    }
+}
+
+/// The rate of step `step`, counted from 0: a linear rise, then half a cosine down to 0.
+pub fn learning_rate(config: &TrainConfig, step: usize) -> f64 {
+    if step < config.warmup_steps {
+        return config.learning_rate * (step + 1) as f64 / config.warmup_steps as f64;
+    }
+    let length = config.steps.saturating_sub(config.warmup_steps).max(1);
+    let progress = ((step - config.warmup_steps) as f64 / length as f64).min(1.0);
+    config.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
+}
+
+/// What the gradients are multiplied by: `max_norm / norm`, at most 1, as a tensor of one value.
+fn shorten(grads: &[Option<Tensor<1>>], max_norm: f64) -> Option<Tensor<1>> {
+    let squares: Vec<Tensor<1>> = grads.iter().flatten().map(|g| g.clone().square().sum()).collect();
+    if squares.is_empty() {
+        return None;
+    }
+    let norm = Tensor::cat(squares, 0).sum().sqrt();
+    Some((norm + 1e-6).recip().mul_scalar(max_norm).clamp_max(1.0))
+}
