@@ -189,7 +189,7 @@ int main(int argc, char **argv) {
     printf("%s: %u x %u pixels, %u steps on %s, ONNX Runtime %s\n", options.engine.model_path, info.width, info.height,
            status.steps, info.provider == DDPM_PROVIDER_CUDA ? "CUDA" : "the CPU", info.runtime_version);
     if (info.fallback_reason[0] != '\0') {
-        printf("not on CUDA: %s\n", info.fallback_reason);
+        printf("the CPU, because %s\n", info.fallback_reason);
     }
 
     work = host_work_rounds(WORK_MS);

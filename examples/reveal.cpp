@@ -173,7 +173,7 @@ void reveal(const settings& options, film* reel) {
                 info.height, status.steps, info.provider == DDPM_PROVIDER_CUDA ? "CUDA" : "the CPU",
                 info.runtime_version);
     if (info.fallback_reason[0] != '\0') {
-        std::printf("not on CUDA: %s\n", info.fallback_reason);
+        std::printf("the CPU, because %s\n", info.fallback_reason);
     }
 
     const std::uint64_t work = host_work_rounds(work_ms);

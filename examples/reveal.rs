@@ -1,0 +1,175 @@
+//! A host with a 60 Hz frame loop and work of its own, in which a picture appears.
+//!
+//! Each frame asks for one reverse step, copies the newest picture if there is one, and does about
+//! 4 ms of other work. It never waits for the library. At the end it writes the reveal as a contact
+//! sheet and an animation, and prints how long the host's work took with and without the engine.
+
+#[path = "common/film.rs"]
+mod film;
+#[path = "common/frame_clock.rs"]
+mod frame_clock;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use ddpm::engine::{
+    Engine, EngineConfig, FrameFormat, Preview, Provider, SamplerKind, StepOutcome, Stream,
+    StreamConfig,
+};
+use film::Film;
+use frame_clock::{FramePace, HostWork, print_frame_times};
+
+const WORK_MS: f64 = 4.0;
+const QUIET_FRAMES: usize = 120;
+const MOST_FRAMES: usize = 200_000;
+
+const USAGE: &str = "usage: reveal MODEL [options]
+  --steps N            reverse steps from noise to picture (50)
+  --seed N             the picture's number (7)
+  --sampler NAME       ddpm or ddim (ddpm)
+  --preview NAME       what frames show: sample (the noisy picture) or prediction (sample)
+  --provider NAME      auto, cpu or cuda (auto)
+  --threads N          CPU threads that run the model (the cores less one)
+  --width N, --height N   picture size, for a model that leaves it open
+  --out DIR            where the pictures go (out)
+  --scale N            each pixel is drawn N by N (8)";
+
+struct Settings {
+    engine: EngineConfig,
+    stream: StreamConfig,
+    out: PathBuf,
+    scale: usize,
+}
+
+fn number<T: FromStr>(option: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{option}: found \"{text}\", expected a whole number"))
+}
+
+fn choice<T: Copy>(option: &str, text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice).ok_or_else(|| {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        format!("{option}: found \"{text}\", expected {}", names.join(" or "))
+    })
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
+    let model = arguments.next().filter(|model| !model.starts_with('-')).ok_or(USAGE)?;
+    let stream = StreamConfig { seed: 7, preview: Preview::Sample, ..StreamConfig::default() };
+    let engine = EngineConfig::new(&model);
+    let mut settings = Settings { engine, stream, out: "out".into(), scale: 8 };
+    let Settings { engine, stream, out, scale } = &mut settings;
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().ok_or_else(|| format!("no value for {name}\n{USAGE}"))?;
+        match name.as_str() {
+            "--steps" => stream.steps = number(&name, &value)?,
+            "--seed" => stream.seed = number(&name, &value)?,
+            "--sampler" => {
+                let samplers = [("ddpm", SamplerKind::Ddpm), ("ddim", SamplerKind::Ddim)];
+                stream.sampler = choice(&name, &value, &samplers)?;
+            }
+            "--preview" => {
+                let previews =
+                    [("prediction", Preview::PredOriginalSample), ("sample", Preview::Sample)];
+                stream.preview = choice(&name, &value, &previews)?;
+            }
+            "--provider" => {
+                let providers =
+                    [("auto", Provider::Auto), ("cpu", Provider::Cpu), ("cuda", Provider::Cuda)];
+                engine.provider = choice(&name, &value, &providers)?;
+            }
+            "--threads" => engine.threads = number(&name, &value)?,
+            "--width" => engine.overrides.width = Some(number(&name, &value)?),
+            "--height" => engine.overrides.height = Some(number(&name, &value)?),
+            "--out" => *out = value.into(),
+            "--scale" => *scale = number(&name, &value)?,
+            _ => return Err(format!("unknown option {name}\n{USAGE}")),
+        }
+    }
+    if !(1..=64).contains(scale) {
+        return Err(format!("--scale: found {scale}, expected 1 to 64"));
+    }
+    Ok(settings)
+}
+
+/// The frame loop. With a stream it goes on until the picture is finished, else for `most` frames.
+/// Gives the milliseconds of the host's work in each frame.
+fn run_frames(
+    stream: Option<&Stream>,
+    film: &mut Film,
+    work: &HostWork,
+    most: usize,
+) -> ddpm::error::Result<Vec<f64>> {
+    let mut times_ms = Vec::with_capacity(most);
+    let mut pace = FramePace::start();
+    let mut stepped = StepOutcome::Accepted;
+    while times_ms.len() < most && stepped != StepOutcome::Done {
+        pace.begin();
+        if let Some(stream) = stream {
+            stepped = stream.step()?;
+            let row_bytes = film.row_bytes();
+            if let Some(pixels) = film.next_frame()
+                && stream.copy_frame(pixels, row_bytes, FrameFormat::Rgba8)?.is_some()
+            {
+                film.keep();
+            }
+        }
+        work.run();
+        times_ms.push(pace.worked_ms());
+        pace.sleep_until_next();
+    }
+    Ok(times_ms)
+}
+
+fn reveal(settings: Settings) -> Result<(), Box<dyn Error>> {
+    let model = settings.engine.model.name();
+    let engine = Engine::new(settings.engine)?;
+    engine.wait(None)?;
+    let info = engine.info()?;
+    let stream = engine.stream(&settings.stream)?;
+    let steps = stream.status().steps;
+    let (width, height) = (info.model.width, info.model.height);
+    let mut film = Film::new(width, height, steps as usize + 1);
+    let provider = if info.provider == Provider::Cuda { "CUDA" } else { "the CPU" };
+    let version = &info.runtime_version;
+    println!(
+        "{model}: {width} x {height} pixels, {steps} steps on {provider}, ONNX Runtime {version}"
+    );
+    if let Some(reason) = &info.fallback_reason {
+        println!("the CPU, because {reason}");
+    }
+
+    let work = HostWork::lasting(WORK_MS);
+    print_frame_times("engine idle    ", run_frames(None, &mut film, &work, QUIET_FRAMES)?);
+    let stepping = run_frames(Some(&stream), &mut film, &work, MOST_FRAMES)?;
+    print_frame_times("engine stepping", stepping);
+    drop(stream);
+    engine.close()?;
+
+    std::fs::create_dir_all(&settings.out)?;
+    let sheet = settings.out.join("reveal-sheet.png");
+    let animation = settings.out.join("reveal.png");
+    film.write_sheet(&sheet, settings.scale)?;
+    film.write_animation(&animation, settings.scale)?;
+    let (sheet, animation, count) = (sheet.display(), animation.display(), film.count());
+    println!(
+        "wrote {sheet} ({count} frames of the reveal) and {animation} (the reveal as an APNG)"
+    );
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let settings = match parse(std::env::args().skip(1)) {
+        Ok(settings) => settings,
+        Err(wrong) => {
+            eprintln!("reveal: {wrong}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(error) = reveal(settings) {
+        eprintln!("reveal: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
