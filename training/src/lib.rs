@@ -1,11 +1,12 @@
 //! `ddpm-train`: fits a noise predictor to images and exports it to ONNX.
 //!
-//! The network is defined once, in [`network`]; [`parameters`], [`forward`] and `export` walk that
+//! The network is defined once, in [`network`]; [`parameters`], [`forward`] and [`export`] walk that
 //! definition. [`fit`] trains it, [`ops`] holds the kernels that make that fast on a CPU.
 
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod export;
 pub mod fit;
 pub mod forward;
 pub mod network;

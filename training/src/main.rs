@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use clap::{Parser, Subcommand};
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
-use ddpm_train::{fit, picture, sample};
+use ddpm_train::{export, fit, picture, sample};
 
 // Training allocates and frees the same large blocks every step; the system's allocator gives them
 // back to the kernel each time.
@@ -36,6 +36,14 @@ enum Command {
         /// Go on from the checkpoint in that folder.
         #[arg(long)]
         resume: bool,
+    },
+    /// Write the averaged network of a checkpoint as an ONNX file that the engine loads.
+    Export {
+        /// A checkpoint written by fit.
+        checkpoint: PathBuf,
+        /// The model, ONNX.
+        #[arg(short, long)]
+        out: PathBuf,
     },
     /// Draw a grid of samples from a checkpoint.
     Sample {
@@ -65,6 +73,19 @@ fn run(command: Command) -> Result<()> {
                 config.out = out;
             }
             fit::fit(&config, resume, &device)
+        }
+        Command::Export { checkpoint, out } => {
+            let checkpoint = Checkpoint::read(&checkpoint)?;
+            let weights = checkpoint.ema(&device)?;
+            let verified = export::export(&out, &checkpoint.config, &weights, &device)?;
+            eprintln!(
+                "wrote {}: {} bytes; ONNX Runtime within {:.1e} of the trained network over {} values",
+                out.display(),
+                verified.bytes,
+                verified.worst,
+                verified.values
+            );
+            Ok(())
         }
         Command::Sample { checkpoint, out, count, steps, seed } => {
             let checkpoint = Checkpoint::read(&checkpoint)?;

@@ -1,0 +1,160 @@
+//! A trained network as an ONNX file that the engine loads, verified before it is written.
+
+mod graph;
+mod protobuf;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
+use ddpm::model::{Denoiser, ModelConfig};
+use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions, Provider};
+use ddpm::rng::{self, Purpose};
+use ndarray::Array4;
+
+use crate::checkpoint::write_atomically;
+use crate::config::Config;
+use crate::forward::BurnDenoiser;
+use crate::parameters::Parameters;
+use protobuf::Message;
+
+pub use graph::{OPSET, OUT_SAMPLE, SAMPLE, TIMESTEP};
+
+/// The oldest format with everything the graph uses.
+const IR_VERSION: i64 = 8;
+
+/// How far ONNX Runtime may be from the trained module, in units of the noise it predicts: both
+/// round to float32, in different orders.
+pub const TOLERANCE: f32 = 1e-4;
+
+/// What [`export`] found when it compared the two.
+#[derive(Clone, Copy, Debug)]
+pub struct Verified {
+    /// The largest difference of any output value.
+    pub worst: f32,
+    /// Output values compared.
+    pub values: usize,
+    /// Bytes of the file.
+    pub bytes: usize,
+}
+
+/// Writes the network to `path` if ONNX Runtime reproduces it to [`TOLERANCE`]; else writes nothing.
+pub fn export(
+    path: &Path,
+    config: &Config,
+    parameters: &Parameters,
+    device: &Device,
+) -> Result<Verified> {
+    let model = config.model_config()?;
+    let mut trained =
+        BurnDenoiser::new(model.clone(), config.model.clone(), parameters.clone(), device.clone());
+    let bytes = model_bytes(config, parameters, &mut trained)?;
+    let verified = verify(&bytes, &mut trained)?;
+    write_atomically(path, &bytes)?;
+    Ok(verified)
+}
+
+/// The ModelProto.
+pub fn model_bytes(
+    config: &Config,
+    parameters: &Parameters,
+    trained: &mut dyn Denoiser,
+) -> Result<Vec<u8>> {
+    let model = config.model_config()?;
+    let shape = [model.channels, model.height, model.width];
+    let graph = graph::build(&config.model, parameters, shape)?;
+    let entries = metadata(&model, trained)?;
+    let entries = entries
+        .iter()
+        .map(|(key, value)| Message::default().text(1, &format!("ddpm.{key}")).text(2, value));
+    Ok(Message::default()
+        .int(1, IR_VERSION)
+        .text(2, "ddpm-train")
+        .text(3, env!("CARGO_PKG_VERSION"))
+        .message(7, graph)
+        .message(8, Message::default().text(1, "").int(2, OPSET))
+        .messages(14, entries)
+        .into_bytes())
+}
+
+/// The keys of the model contract, without their prefix.
+fn metadata(model: &ModelConfig, trained: &mut dyn Denoiser) -> Result<Vec<(&'static str, String)>> {
+    let mut entries = vec![
+        ("version", "1".to_string()),
+        ("prediction_type", model.prediction_type.name().to_string()),
+        ("beta_schedule", model.beta_schedule.name().to_string()),
+        ("num_train_timesteps", model.num_train_timesteps.to_string()),
+        ("rescale_betas_zero_snr", model.rescale_betas_zero_snr.to_string()),
+        ("variance_type", model.variance_type.name().to_string()),
+        (
+            "clip_sample_range",
+            model.clip_sample_range.map_or("none".to_string(), |range| range.to_string()),
+        ),
+        ("width", model.width.to_string()),
+        ("height", model.height.to_string()),
+        ("color", model.color.name().to_string()),
+    ];
+    entries.extend(golden(model, trained)?.map(|golden| ("golden", golden)));
+    if let Some((start, end)) = model.beta_schedule.ends() {
+        entries.push(("beta_start", start.to_string()));
+        entries.push(("beta_end", end.to_string()));
+    }
+    Ok(entries)
+}
+
+/// One forward pass, by which a load can check itself; none where the output is all 0, as that of
+/// an untrained network is.
+fn golden(model: &ModelConfig, trained: &mut dyn Denoiser) -> Result<Option<String>> {
+    let timestep = model.num_train_timesteps / 2;
+    let out = predict(trained, 0, &[timestep as f64])?;
+    let squares: f64 = out.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+    let mean_square = squares / out.len() as f64;
+    let entry = serde_json::json!({ "seed": 0, "timestep": timestep, "mean_square": mean_square });
+    Ok((mean_square > 0.0).then(|| entry.to_string()))
+}
+
+/// The output for normal noise of `seed`, one item for each timestep.
+fn predict(denoiser: &mut dyn Denoiser, seed: u64, timesteps: &[f64]) -> Result<Vec<f32>> {
+    let model = denoiser.config();
+    let shape = (timesteps.len(), model.channels, model.height, model.width);
+    let mut sample = Array4::zeros(shape);
+    let mut out = Array4::zeros(shape);
+    if let Some(values) = sample.as_slice_mut() {
+        rng::fill_standard_normal(seed, Purpose::InitialNoise, 0, values);
+    }
+    denoiser.predict(sample.view(), timesteps, out.view_mut())?;
+    Ok(out.into_raw_vec_and_offset().0)
+}
+
+/// Compares ONNX Runtime with the trained network on noise, at several timesteps and batch sizes.
+pub fn verify(bytes: &[u8], trained: &mut dyn Denoiser) -> Result<Verified> {
+    let options = OnnxOptions { provider: Provider::Cpu, ..OnnxOptions::default() };
+    let source = ModelSource::Bytes(bytes.to_vec());
+    let mut exported =
+        OnnxDenoiser::load(&source, &options).context("ONNX Runtime does not load the export")?;
+    let last = (trained.config().num_train_timesteps - 1) as f64;
+    let batches: [Vec<f64>; 3] = [
+        vec![last],
+        vec![0.0, (last / 2.0).floor(), last],
+        (0..8).map(|i| (last * f64::from(i) / 7.0).floor()).collect(),
+    ];
+    let mut verified = Verified { worst: 0.0, values: 0, bytes: bytes.len() };
+    for (seed, timesteps) in batches.iter().enumerate() {
+        let expected = predict(trained, seed as u64, timesteps)?;
+        let found = predict(&mut exported, seed as u64, timesteps)?;
+        let item = expected.len() / timesteps.len();
+        for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let difference = (found - expected).abs();
+            ensure!(
+                difference <= TOLERANCE,
+                "not exported: at t = {} in a batch of {} ONNX Runtime gives {found}, the trained \
+                 network {expected}, expected at most {TOLERANCE} apart",
+                timesteps[index / item],
+                timesteps.len()
+            );
+            verified.worst = verified.worst.max(difference);
+        }
+        verified.values += expected.len();
+    }
+    Ok(verified)
+}
