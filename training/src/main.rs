@@ -45,6 +45,19 @@ enum Command {
         #[arg(short, long)]
         out: PathBuf,
     },
+    /// Time training steps: a line of seconds for each, the first (warm-up) left out.
+    #[command(hide = true)]
+    Time {
+        /// The configuration, TOML.
+        #[arg(long)]
+        config: PathBuf,
+        /// Images a step, instead of the configuration's.
+        #[arg(long)]
+        batch: Option<usize>,
+        /// Steps to time.
+        #[arg(long, default_value_t = 10)]
+        steps: usize,
+    },
     /// Draw a grid of samples from a checkpoint.
     Sample {
         /// A checkpoint written by fit.
@@ -85,6 +98,15 @@ fn run(command: Command) -> Result<()> {
                 verified.worst,
                 verified.values
             );
+            Ok(())
+        }
+        Command::Time { config, batch, steps } => {
+            let mut config = Config::read(&config)?;
+            config.train.batch = batch.unwrap_or(config.train.batch);
+            config.validate()?;
+            for seconds in fit::time_steps(&config, steps, &device)? {
+                println!("{seconds}");
+            }
             Ok(())
         }
         Command::Sample { checkpoint, out, count, steps, seed } => {

@@ -129,7 +129,7 @@ fn predict(denoiser: &mut dyn Denoiser, seed: u64, timesteps: &[f64]) -> Result<
 /// Compares ONNX Runtime with the trained network on noise, at several timesteps and batch sizes.
 pub fn verify(bytes: &[u8], trained: &mut dyn Denoiser) -> Result<Verified> {
     let options = OnnxOptions { provider: Provider::Cpu, ..OnnxOptions::default() };
-    let source = ModelSource::Bytes(bytes.to_vec());
+    let source = ModelSource::Bytes(bytes.into());
     let mut exported =
         OnnxDenoiser::load(&source, &options).context("ONNX Runtime does not load the export")?;
     let last = (trained.config().num_train_timesteps - 1) as f64;
