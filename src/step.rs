@@ -51,8 +51,9 @@ pub struct Slots<'a> {
 /// Applies `row` in one pass.
 ///
 /// Elements are f32 in memory and f64 in between: near t = T the terms of x_0 are hundreds of times
-/// larger than their sum (1 / sqrt(alpha_bar) is 157 for the DDPM schedule), which in f32 would cost
-/// 1e-5. Each result is rounded once, here.
+/// larger than their sum (1 / sqrt(alpha_bar) is 157 for the DDPM schedule), which in f32 costs up
+/// to 6e-5 of x_0 there and in f64 nothing. Each result is rounded once, here. Measured, it takes
+/// 1.3 ns an element instead of 0.5, beside a model's microseconds.
 ///
 /// Errors: `InvalidArgument` where lengths differ; nothing is written then. Does not allocate or block.
 pub fn apply(row: &Row, slots: Slots<'_>) -> Result<()> {
