@@ -113,9 +113,16 @@ impl Config {
             train.steps,
             u32::MAX
         );
-        ensure!((1..=65536).contains(&train.batch), "train.batch is {}, expected 1 to 65536", train.batch);
+        ensure!(
+            (1..=65536).contains(&train.batch),
+            "train.batch is {}, expected 1 to 65536",
+            train.batch
+        );
         let positive = |name: &str, value: f64| {
-            ensure!(value > 0.0 && value.is_finite(), "train.{name} is {value}, expected more than 0");
+            ensure!(
+                value > 0.0 && value.is_finite(),
+                "train.{name} is {value}, expected more than 0"
+            );
             Ok(())
         };
         positive("learning_rate", train.learning_rate)?;

@@ -97,8 +97,9 @@ impl<'a> Batches<'a> {
             }
             timesteps.push(t as f64);
         }
-        let tensor =
-            |values| Tensor::from_data(TensorData::new(values, [n, h, w, IMAGE_CHANNELS]), &self.device);
+        let tensor = |values| {
+            Tensor::from_data(TensorData::new(values, [n, h, w, IMAGE_CHANNELS]), &self.device)
+        };
         Ok(Batch { noisy: tensor(noisy), target: tensor(target), timesteps })
     }
 
@@ -135,8 +136,7 @@ fn train_step(config: &Config, batch: &Batch, state: &mut TrainState) -> Result<
 pub fn time_steps(config: &Config, steps: usize, device: &Device) -> Result<Vec<f64>> {
     let data = Dataset::read(&config.data)?;
     let mut batches = Batches::new(config, &data, device)?;
-    let mut state =
-        TrainState::initial(specs(&config.model, IMAGE_CHANNELS), config.seed, device)?;
+    let mut state = TrainState::initial(specs(&config.model, IMAGE_CHANNELS), config.seed, device)?;
     let mut times = Vec::with_capacity(steps);
     for step in 0..=steps {
         let batch = batches.batch(step)?;
@@ -235,8 +235,8 @@ fn losses_so_far(files: &RunFiles, step: usize) -> Result<Vec<f64>> {
     let path = files.loss_log();
     let mut losses = Vec::new();
     if step > 0 {
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         for line in text.lines().skip(1).take(step) {
             let loss = line.split_once(',').and_then(|(_, loss)| loss.parse().ok());
             losses.push(loss.with_context(|| format!("{}: line {line:?}", path.display()))?);
@@ -315,7 +315,8 @@ impl Progress {
 
 /// Reads the losses written by a run.
 pub fn read_losses(path: &Path) -> Result<Vec<f64>> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     text.lines()
         .skip(1)
         .map(|line| {

@@ -17,7 +17,8 @@ pub fn forward(
     timesteps: &[f64],
 ) -> Tensor<4> {
     let channels = sample.dims()[3];
-    let mut walker = Forward { groups: config.groups, parameters, timesteps, device: sample.device() };
+    let mut walker =
+        Forward { groups: config.groups, parameters, timesteps, device: sample.device() };
     unet(&mut walker, config, channels, &sample)
 }
 
@@ -55,7 +56,13 @@ impl Layers for Forward<'_> {
         Tensor::from_data(TensorData::new(values, [self.timesteps.len(), dim]), &self.device)
     }
 
-    fn linear(&mut self, name: &str, x: &Tensor<2>, channels_in: usize, channels_out: usize) -> Tensor<2> {
+    fn linear(
+        &mut self,
+        name: &str,
+        x: &Tensor<2>,
+        channels_in: usize,
+        channels_out: usize,
+    ) -> Tensor<2> {
         x.clone().matmul(self.weight(name, [channels_in, channels_out])) + self.bias(name)
     }
 
@@ -73,7 +80,13 @@ impl Layers for Forward<'_> {
         ops::conv2d(x.clone(), weight, shift, c.upsample)
     }
 
-    fn downsample(&mut self, name: &str, x: &Tensor<4>, channels_in: usize, channels_out: usize) -> Tensor<4> {
+    fn downsample(
+        &mut self,
+        name: &str,
+        x: &Tensor<4>,
+        channels_in: usize,
+        channels_out: usize,
+    ) -> Tensor<4> {
         // The 2x2 blocks do not overlap: each becomes one pixel of a 1x1 convolution.
         let [n, h, w, c] = x.dims();
         let blocks = x
@@ -97,7 +110,7 @@ impl Layers for Forward<'_> {
         // [3, n, heads, pixels, size]
         let split = qkv.clone().reshape([n, h * w, 3, heads, size]).permute([2, 0, 3, 1, 4]);
         let part = |index: usize| -> Tensor<4> {
-            split.clone().slice([index..index + 1]).reshape([n, heads, h * w, size])
+            split.clone().slice_dim(0, index..index + 1).reshape([n, heads, h * w, size])
         };
         let scores = part(0).matmul(part(1).swap_dims(2, 3)) * (1.0 / (size as f64).sqrt());
         let mixed = activation::softmax(scores, 3).matmul(part(2));
@@ -119,7 +132,13 @@ pub fn frequency(i: usize, dim: usize) -> f32 {
 }
 
 /// Planes `[n, c, h, w]` from pixels `[n, h, w, c]`, or back, where `to_planes` is false.
-pub fn transpose_pixels(source: &[f32], target: &mut [f32], channels: usize, pixels: usize, to_planes: bool) {
+pub fn transpose_pixels(
+    source: &[f32],
+    target: &mut [f32],
+    channels: usize,
+    pixels: usize,
+    to_planes: bool,
+) {
     let item = channels * pixels;
     for (source, target) in source.chunks_exact(item).zip(target.chunks_exact_mut(item)) {
         for p in 0..pixels {
@@ -144,7 +163,12 @@ pub struct BurnDenoiser {
 
 impl BurnDenoiser {
     /// `parameters` must be those of `network`, on `device`, without gradients.
-    pub fn new(config: ModelConfig, network: UNetConfig, parameters: Parameters, device: Device) -> Self {
+    pub fn new(
+        config: ModelConfig,
+        network: UNetConfig,
+        parameters: Parameters,
+        device: Device,
+    ) -> Self {
         Self { config, network, parameters, device }
     }
 }

@@ -38,7 +38,11 @@ impl UNetConfig {
         let Some(&last) = self.channels.last() else {
             anyhow::bail!("model.channels is empty, expected one entry a resolution");
         };
-        ensure!(self.channels.len() <= 8, "model.channels has {} entries, expected at most 8", self.channels.len());
+        ensure!(
+            self.channels.len() <= 8,
+            "model.channels has {} entries, expected at most 8",
+            self.channels.len()
+        );
         ensure!((1..=8).contains(&self.blocks), "model.blocks is {}, expected 1 to 8", self.blocks);
         ensure!(self.groups > 0, "model.groups is 0, expected at least 1");
         for &channels in &self.channels {
@@ -60,7 +64,10 @@ impl UNetConfig {
         );
         let multiple = self.size_multiple();
         ensure!(
-            width > 0 && height > 0 && width.is_multiple_of(multiple) && height.is_multiple_of(multiple),
+            width > 0
+                && height > 0
+                && width.is_multiple_of(multiple)
+                && height.is_multiple_of(multiple),
             "the images are {width}x{height}, expected multiples of {multiple}, which model.channels halves {} times",
             self.channels.len() - 1
         );
@@ -117,13 +124,31 @@ pub trait Layers {
     /// at frequencies 10000^(-2i / dim).
     fn time_sinusoids(&mut self, dim: usize) -> Self::Vector;
     /// `x * weight + bias`.
-    fn linear(&mut self, name: &str, x: &Self::Vector, channels_in: usize, channels_out: usize) -> Self::Vector;
+    fn linear(
+        &mut self,
+        name: &str,
+        x: &Self::Vector,
+        channels_in: usize,
+        channels_out: usize,
+    ) -> Self::Vector;
     /// `x * sigmoid(x)`.
     fn silu(&mut self, x: &Self::Vector) -> Self::Vector;
     /// A convolution plus its bias, plus `shift` (a value a channel of each item) where given.
-    fn conv(&mut self, name: &str, x: &Self::Map, conv: Conv, shift: Option<&Self::Vector>) -> Self::Map;
+    fn conv(
+        &mut self,
+        name: &str,
+        x: &Self::Map,
+        conv: Conv,
+        shift: Option<&Self::Vector>,
+    ) -> Self::Map;
     /// A 2x2 convolution of stride 2.
-    fn downsample(&mut self, name: &str, x: &Self::Map, channels_in: usize, channels_out: usize) -> Self::Map;
+    fn downsample(
+        &mut self,
+        name: &str,
+        x: &Self::Map,
+        channels_in: usize,
+        channels_out: usize,
+    ) -> Self::Map;
     /// Group normalisation with scale and offset, then SiLU where `silu`.
     fn group_norm(&mut self, name: &str, x: &Self::Map, channels: usize, silu: bool) -> Self::Map;
     /// Scaled dot-product attention over all pixels; `qkv` holds queries, keys and values in turn,
@@ -146,9 +171,11 @@ fn residual_block<L: Layers>(
 ) -> L::Map {
     let shift = l.linear(&format!("{name}.time"), time, time_dim, channels_out);
     let h = l.group_norm(&format!("{name}.norm1"), x, channels_in, true);
-    let h = l.conv(&format!("{name}.conv1"), &h, Conv::new(channels_in, channels_out, 3), Some(&shift));
+    let h =
+        l.conv(&format!("{name}.conv1"), &h, Conv::new(channels_in, channels_out, 3), Some(&shift));
     let h = l.group_norm(&format!("{name}.norm2"), &h, channels_out, true);
-    let h = l.conv(&format!("{name}.conv2"), &h, Conv::new(channels_out, channels_out, 3).zero(), None);
+    let h =
+        l.conv(&format!("{name}.conv2"), &h, Conv::new(channels_out, channels_out, 3).zero(), None);
     if channels_in == channels_out {
         l.add(&h, x)
     } else {
@@ -157,7 +184,13 @@ fn residual_block<L: Layers>(
     }
 }
 
-fn attention_block<L: Layers>(l: &mut L, name: &str, x: &L::Map, channels: usize, heads: usize) -> L::Map {
+fn attention_block<L: Layers>(
+    l: &mut L,
+    name: &str,
+    x: &L::Map,
+    channels: usize,
+    heads: usize,
+) -> L::Map {
     let h = l.group_norm(&format!("{name}.norm"), x, channels, false);
     let qkv = l.conv(&format!("{name}.qkv"), &h, Conv::new(channels, 3 * channels, 1), None);
     let h = l.attention(&qkv, channels, heads);
@@ -166,7 +199,12 @@ fn attention_block<L: Layers>(l: &mut L, name: &str, x: &L::Map, channels: usize
 }
 
 /// The network's output for `sample`, both with `image_channels` channels.
-pub fn unet<L: Layers>(l: &mut L, config: &UNetConfig, image_channels: usize, sample: &L::Map) -> L::Map {
+pub fn unet<L: Layers>(
+    l: &mut L,
+    config: &UNetConfig,
+    image_channels: usize,
+    sample: &L::Map,
+) -> L::Map {
     let UNetConfig { channels, blocks, heads, time_dim, .. } = config;
     let (blocks, heads, time_dim) = (*blocks, *heads, *time_dim);
     let lowest = channels.len() - 1;
@@ -187,10 +225,24 @@ pub fn unet<L: Layers>(l: &mut L, config: &UNetConfig, image_channels: usize, sa
             skips.push((h.clone(), width));
         }
         for block in 0..blocks {
-            h = residual_block(l, &format!("down.{level}.{block}"), &h, &time, time_dim, width, out);
+            h = residual_block(
+                l,
+                &format!("down.{level}.{block}"),
+                &h,
+                &time,
+                time_dim,
+                width,
+                out,
+            );
             width = out;
             if level == lowest {
-                h = attention_block(l, &format!("down.{level}.{block}.attention"), &h, width, heads);
+                h = attention_block(
+                    l,
+                    &format!("down.{level}.{block}.attention"),
+                    &h,
+                    width,
+                    heads,
+                );
             }
             skips.push((h.clone(), width));
         }
@@ -212,7 +264,12 @@ pub fn unet<L: Layers>(l: &mut L, config: &UNetConfig, image_channels: usize, sa
         }
         if level > 0 {
             let next = channels[level - 1];
-            h = l.conv(&format!("up.{level}.enlarge"), &h, Conv::new(width, next, 3).upsample(), None);
+            h = l.conv(
+                &format!("up.{level}.enlarge"),
+                &h,
+                Conv::new(width, next, 3).upsample(),
+                None,
+            );
             width = next;
         }
     }

@@ -36,7 +36,12 @@ impl TrainState {
     }
 
     /// Takes one step along the gradients of `tracked`, the weights that the loss was computed with.
-    pub fn update(&mut self, tracked: &Parameters, gradients: &mut Gradients, config: &TrainConfig) {
+    pub fn update(
+        &mut self,
+        tracked: &Parameters,
+        gradients: &mut Gradients,
+        config: &TrainConfig,
+    ) {
         let rate = learning_rate(config, self.step);
         self.step += 1;
         let unbias1 = 1.0 - BETA1.powi(self.step.min(i32::MAX as usize) as i32);
@@ -81,7 +86,8 @@ pub fn learning_rate(config: &TrainConfig, step: usize) -> f64 {
 
 /// What the gradients are multiplied by: `max_norm / norm`, at most 1, as a tensor of one value.
 fn shorten(grads: &[Option<Tensor<1>>], max_norm: f64) -> Option<Tensor<1>> {
-    let squares: Vec<Tensor<1>> = grads.iter().flatten().map(|g| g.clone().square().sum()).collect();
+    let squares: Vec<Tensor<1>> =
+        grads.iter().flatten().map(|g| g.clone().square().sum()).collect();
     if squares.is_empty() {
         return None;
     }

@@ -113,7 +113,10 @@ impl Parameters {
                 Start::One => vec![1.0; spec.len()],
                 Start::Uniform { inputs } => {
                     let bound = 1.0 / (inputs as f64).sqrt();
-                    let unit = |i| rng::uniform_u64(seed, Purpose::Init, index as u32, i) as f64 * 2f64.powi(-64);
+                    let unit = |i| {
+                        rng::uniform_u64(seed, Purpose::Init, index as u32, i) as f64
+                            * 2f64.powi(-64)
+                    };
                     (0..spec.len()).map(|i| ((2.0 * unit(i as u64) - 1.0) * bound) as f32).collect()
                 }
             })
@@ -134,7 +137,8 @@ impl Parameters {
     ) -> Result<Self> {
         Self::from_values(specs, device, |_, spec| {
             let name = format!("{prefix}{}", spec.name);
-            let view = file.tensor(&name).with_context(|| format!("checkpoint: tensor \"{name}\""))?;
+            let view =
+                file.tensor(&name).with_context(|| format!("checkpoint: tensor \"{name}\""))?;
             ensure!(
                 view.dtype() == safetensors::Dtype::F32 && view.shape() == spec.shape,
                 "checkpoint: tensor \"{name}\" is {:?} {:?}, expected F32 {:?}",
@@ -147,11 +151,18 @@ impl Parameters {
     }
 
     /// Adds the weights, named `prefix` + name, to what will be written to a safetensors file.
-    pub fn append_safetensors(&self, prefix: &str, out: &mut Vec<(String, StoredTensor)>) -> Result<()> {
+    pub fn append_safetensors(
+        &self,
+        prefix: &str,
+        out: &mut Vec<(String, StoredTensor)>,
+    ) -> Result<()> {
         for (spec, tensor) in self.specs.iter().zip(&self.tensors) {
             let values = read(tensor.clone())?;
             let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            out.push((format!("{prefix}{}", spec.name), StoredTensor { shape: spec.shape.clone(), bytes }));
+            out.push((
+                format!("{prefix}{}", spec.name),
+                StoredTensor { shape: spec.shape.clone(), bytes },
+            ));
         }
         Ok(())
     }
@@ -200,7 +211,9 @@ impl Parameters {
 }
 
 fn read(tensor: Tensor<1>) -> Result<Vec<f32>> {
-    tensor.try_into_vec_as::<f32>().map_err(|error| anyhow::anyhow!("cannot read a tensor back: {error:?}"))
+    tensor
+        .try_into_vec_as::<f32>()
+        .map_err(|error| anyhow::anyhow!("cannot read a tensor back: {error:?}"))
 }
 
 /// A float32 tensor on its way into a safetensors file.

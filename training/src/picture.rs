@@ -77,8 +77,11 @@ pub fn write_loss_curve(path: &Path, losses: &[f64]) -> Result<()> {
             }
         }
     }
-    let points: Vec<String> =
-        logs.iter().enumerate().map(|(i, &log)| format!("{:.1},{:.1}", x(i as f64), y(log))).collect();
+    let points: Vec<String> = logs
+        .iter()
+        .enumerate()
+        .map(|(i, &log)| format!("{:.1},{:.1}", x(i as f64), y(log)))
+        .collect();
     let _ = writeln!(
         svg,
         "<polyline fill=\"none\" stroke=\"#06c\" stroke-width=\"1.5\" points=\"{}\"/>",

@@ -181,7 +181,9 @@ impl Builder<'_> {
         if !stored.is_empty() {
             for o in 0..channels_out {
                 for i in 0..channels_in {
-                    values.extend((0..k * k).map(|tap| stored[(tap * channels_in + i) * channels_out + o]));
+                    values.extend(
+                        (0..k * k).map(|tap| stored[(tap * channels_in + i) * channels_out + o]),
+                    );
                 }
             }
         }
@@ -209,7 +211,13 @@ impl Layers for Builder<'_> {
         self.op("Concat", &[&cos, &sin], vec![int("axis", 1)])
     }
 
-    fn linear(&mut self, name: &str, x: &String, channels_in: usize, channels_out: usize) -> String {
+    fn linear(
+        &mut self,
+        name: &str,
+        x: &String,
+        channels_in: usize,
+        channels_out: usize,
+    ) -> String {
         let weight = self.parameter(&format!("{name}.weight"), &[channels_in, channels_out]);
         let bias = self.parameter(&format!("{name}.bias"), &[channels_out]);
         self.op("Gemm", &[x, &weight, &bias], Vec::new())
@@ -286,11 +294,9 @@ impl Layers for Builder<'_> {
             .message(5, int("axis", 1));
         self.nodes.push(split);
         let shape = [-1, heads as i64, size as i64, (qkv.height * qkv.width) as i64];
-        let [query, key, value] =
-            [0, 1, 2].map(|i: usize| self.reshape(&outputs[i], &shape));
-        let transpose = |s: &mut Self, x: &str| {
-            s.op("Transpose", &[x], vec![ints("perm", &[0, 1, 3, 2])])
-        };
+        let [query, key, value] = [0, 1, 2].map(|i: usize| self.reshape(&outputs[i], &shape));
+        let transpose =
+            |s: &mut Self, x: &str| s.op("Transpose", &[x], vec![ints("perm", &[0, 1, 3, 2])]);
         // The scale goes to the smaller factor, the queries.
         let scale_name = self.fresh("scale");
         let scale = self.constant(&scale_name, &[], &[1.0 / (size as f32).sqrt()]);

@@ -78,7 +78,10 @@ pub fn model_bytes(
 }
 
 /// The keys of the model contract, without their prefix.
-fn metadata(model: &ModelConfig, trained: &mut dyn Denoiser) -> Result<Vec<(&'static str, String)>> {
+fn metadata(
+    model: &ModelConfig,
+    trained: &mut dyn Denoiser,
+) -> Result<Vec<(&'static str, String)>> {
     let mut entries = vec![
         ("version", "1".to_string()),
         ("prediction_type", model.prediction_type.name().to_string()),

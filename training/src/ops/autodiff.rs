@@ -1,11 +1,11 @@
 //! How gradients flow through the operations: each saves its inputs and calls its own backward.
 
-use burn::backend::tensor::FloatTensor;
 use burn::backend::Backend;
-use burn_autodiff::{Autodiff, NodeId};
+use burn::backend::tensor::FloatTensor;
 use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn_autodiff::{Autodiff, NodeId};
 
 use super::TrainingOps;
 

@@ -158,10 +158,7 @@ pub fn group_norm_backward<B: Backend>(
     let gamma_grad = over_batch(B::float_mul(d.clone(), p.normal.clone()));
     let beta_grad = over_batch(d.clone());
     let d = B::float_mul(d, p.gamma);
-    let along = B::float_mul(
-        p.normal.clone(),
-        group_mean::<B>(B::float_mul(d.clone(), p.normal)),
-    );
+    let along = B::float_mul(p.normal.clone(), group_mean::<B>(B::float_mul(d.clone(), p.normal)));
     let centred = B::float_sub(d.clone(), group_mean::<B>(d));
     let input_grad = B::float_mul(B::float_sub(centred, along), p.rstd);
     (

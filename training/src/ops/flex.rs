@@ -40,13 +40,7 @@ fn conv_geometry(input: &FlexTensor, weight: &FlexTensor, upsample: bool) -> Con
 
 fn norm_geometry(input: &FlexTensor, groups: usize, silu: bool) -> NormGeometry {
     let shape = input.layout().shape();
-    NormGeometry {
-        batch: shape[0],
-        pixels: shape[1] * shape[2],
-        channels: shape[3],
-        groups,
-        silu,
-    }
+    NormGeometry { batch: shape[0], pixels: shape[1] * shape[2], channels: shape[3], groups, silu }
 }
 
 impl TrainingOps for Flex {
@@ -97,8 +91,7 @@ impl TrainingOps for Flex {
             return composed::group_norm::<Self>(input, gamma, beta, groups, silu);
         }
         let g = norm_geometry(&input, groups, silu);
-        let (x, gamma, beta) =
-            (input.to_contiguous(), gamma.to_contiguous(), beta.to_contiguous());
+        let (x, gamma, beta) = (input.to_contiguous(), gamma.to_contiguous(), beta.to_contiguous());
         let out = group_norm::forward(values(&x), values(&gamma), values(&beta), &g);
         tensor(out, x.layout().shape().clone())
     }
@@ -113,12 +106,16 @@ impl TrainingOps for Flex {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         if !is_f32(&input) {
             return composed::group_norm_backward::<Self>(
-                input, gamma, beta, output_grad, groups, silu,
+                input,
+                gamma,
+                beta,
+                output_grad,
+                groups,
+                silu,
             );
         }
         let g = norm_geometry(&input, groups, silu);
-        let (x, gamma, beta) =
-            (input.to_contiguous(), gamma.to_contiguous(), beta.to_contiguous());
+        let (x, gamma, beta) = (input.to_contiguous(), gamma.to_contiguous(), beta.to_contiguous());
         let grad = output_grad.to_contiguous();
         let grads =
             group_norm::backward(values(&x), values(&gamma), values(&beta), values(&grad), &g);

@@ -124,19 +124,19 @@ impl NullaryFnOnce for ForwardImage<'_> {
 
     #[inline(always)]
     fn call(self) {
-    let Self { image, gamma, beta, g, lanes, out } = self;
-    statistics(image, g, lanes);
-    let c = g.channels;
-    let (mean, scale, beta) = (&lanes.mean[..c], &mut lanes.first[..c], &beta[..c]);
-    for i in 0..c {
-        scale[i] = gamma[i] * lanes.rstd[i];
-    }
-    for (pixel, out) in image.chunks_exact(c).zip(out.chunks_exact_mut(c)) {
+        let Self { image, gamma, beta, g, lanes, out } = self;
+        statistics(image, g, lanes);
+        let c = g.channels;
+        let (mean, scale, beta) = (&lanes.mean[..c], &mut lanes.first[..c], &beta[..c]);
         for i in 0..c {
-            let z = (pixel[i] - mean[i]).mul_add(scale[i], beta[i]);
-            out[i] = if g.silu { z * sigmoid(z) } else { z };
+            scale[i] = gamma[i] * lanes.rstd[i];
         }
-    }
+        for (pixel, out) in image.chunks_exact(c).zip(out.chunks_exact_mut(c)) {
+            for i in 0..c {
+                let z = (pixel[i] - mean[i]).mul_add(scale[i], beta[i]);
+                out[i] = if g.silu { z * sigmoid(z) } else { z };
+            }
+        }
     }
 }
 
@@ -158,46 +158,47 @@ impl NullaryFnOnce for BackwardImage<'_> {
 
     #[inline(always)]
     fn call(self) {
-    let Self { image, gamma, beta, output_grad, g, lanes, input_grad, gamma_grad, beta_grad } = self;
-    statistics(image, g, lanes);
-    let c = g.channels;
-    let (mean, rstd) = (&lanes.mean[..c], &lanes.rstd[..c]);
-    let (sum, dot) = (&mut lanes.first[..c], &mut lanes.second[..c]);
-    let (gamma, beta) = (&gamma[..c], &beta[..c]);
-    sum.fill(0.0);
-    dot.fill(0.0);
-    let pixels = image.chunks_exact(c).zip(output_grad.chunks_exact(c));
-    for ((pixel, grad), out) in pixels.zip(input_grad.chunks_exact_mut(c)) {
-        for i in 0..c {
-            let normal = (pixel[i] - mean[i]) * rstd[i];
-            let z = normal.mul_add(gamma[i], beta[i]);
-            let mut d = grad[i];
-            if g.silu {
-                let s = sigmoid(z);
-                d *= s * (1.0 - s).mul_add(z, 1.0);
+        let Self { image, gamma, beta, output_grad, g, lanes, input_grad, gamma_grad, beta_grad } =
+            self;
+        statistics(image, g, lanes);
+        let c = g.channels;
+        let (mean, rstd) = (&lanes.mean[..c], &lanes.rstd[..c]);
+        let (sum, dot) = (&mut lanes.first[..c], &mut lanes.second[..c]);
+        let (gamma, beta) = (&gamma[..c], &beta[..c]);
+        sum.fill(0.0);
+        dot.fill(0.0);
+        let pixels = image.chunks_exact(c).zip(output_grad.chunks_exact(c));
+        for ((pixel, grad), out) in pixels.zip(input_grad.chunks_exact_mut(c)) {
+            for i in 0..c {
+                let normal = (pixel[i] - mean[i]) * rstd[i];
+                let z = normal.mul_add(gamma[i], beta[i]);
+                let mut d = grad[i];
+                if g.silu {
+                    let s = sigmoid(z);
+                    d *= s * (1.0 - s).mul_add(z, 1.0);
+                }
+                sum[i] += d;
+                dot[i] = d.mul_add(normal, dot[i]);
+                out[i] = d;
             }
-            sum[i] += d;
-            dot[i] = d.mul_add(normal, dot[i]);
-            out[i] = d;
         }
-    }
-    for i in 0..c {
-        gamma_grad[i] += dot[i];
-        beta_grad[i] += sum[i];
-        sum[i] *= gamma[i];
-        dot[i] *= gamma[i];
-    }
-    // d normal / d input of a group: remove the parts along the constant and along itself.
-    let scale = 1.0 / (g.pixels * c / g.groups) as f32;
-    share_in_group(sum, g.groups, scale);
-    share_in_group(dot, g.groups, scale);
-    for (pixel, out) in image.chunks_exact(c).zip(input_grad.chunks_exact_mut(c)) {
         for i in 0..c {
-            let normal = (pixel[i] - mean[i]) * rstd[i];
-            let d = gamma[i].mul_add(out[i], -sum[i]);
-            out[i] = rstd[i] * (-normal).mul_add(dot[i], d);
+            gamma_grad[i] += dot[i];
+            beta_grad[i] += sum[i];
+            sum[i] *= gamma[i];
+            dot[i] *= gamma[i];
         }
-    }
+        // d normal / d input of a group: remove the parts along the constant and along itself.
+        let scale = 1.0 / (g.pixels * c / g.groups) as f32;
+        share_in_group(sum, g.groups, scale);
+        share_in_group(dot, g.groups, scale);
+        for (pixel, out) in image.chunks_exact(c).zip(input_grad.chunks_exact_mut(c)) {
+            for i in 0..c {
+                let normal = (pixel[i] - mean[i]) * rstd[i];
+                let d = gamma[i].mul_add(out[i], -sum[i]);
+                out[i] = rstd[i] * (-normal).mul_add(dot[i], d);
+            }
+        }
     }
 }
 

@@ -1,0 +1,124 @@
+//! Exported files against the trained network, through the engine's own loader.
+
+mod common;
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use common::{folder, write_run};
+use ddpm::model::Denoiser;
+use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions};
+use ddpm_train::config::{Config, IMAGE_CHANNELS};
+use ddpm_train::export::{TOLERANCE, export};
+use ddpm_train::forward::BurnDenoiser;
+use ddpm_train::network::Start;
+use ddpm_train::parameters::{Parameters, specs};
+use ndarray::Array4;
+
+fn config(name: &str, change: impl FnOnce(&mut Config)) -> (std::path::PathBuf, Config) {
+    let folder = folder(name);
+    let path = write_run(&folder, 2, change);
+    (folder, Config::read(&path).unwrap())
+}
+
+/// Weights of a network that does something: none starts at zero.
+fn weights(config: &Config, seed: u64) -> Parameters {
+    let mut specs = specs(&config.model, IMAGE_CHANNELS);
+    for spec in &mut specs {
+        if spec.start == Start::Zero {
+            spec.start = Start::Uniform { inputs: 9 };
+        }
+    }
+    Parameters::initial(specs, seed, &Device::flex()).unwrap()
+}
+
+fn load(path: &Path) -> OnnxDenoiser {
+    OnnxDenoiser::load(&ModelSource::Path(path.to_path_buf()), &OnnxOptions::default()).unwrap()
+}
+
+#[test]
+fn exports_of_every_shape_of_network_are_reproduced_and_carry_their_metadata() {
+    type Case = (&'static str, fn(&mut Config));
+    let shapes: [Case; 4] = [
+        ("export_two_levels", |_| {}),
+        ("export_one_level", |c| c.model.channels = vec![12]),
+        ("export_wide", |c| {
+            c.model.channels = vec![8, 8, 24];
+            c.model.blocks = 2;
+            c.model.heads = 3;
+            (c.data.width, c.data.height) = (16, 8);
+        }),
+        ("export_v", |c| {
+            c.diffusion.prediction_type = "v_prediction".into();
+            c.diffusion.beta_schedule = "squaredcos_cap_v2".into();
+            c.diffusion.num_train_timesteps = 400;
+        }),
+    ];
+    for (name, change) in shapes {
+        let (folder, config) = config(name, change);
+        let path = folder.join("model.onnx");
+        let verified = export(&path, &config, &weights(&config, 5), &Device::flex()).unwrap();
+        assert!(verified.worst <= TOLERANCE && verified.values > 0, "{verified:?}");
+        assert_eq!(load(&path).config(), &config.model_config().unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn constant_and_nearly_constant_images_are_reproduced() {
+    let (folder, config) = config("export_constant", |_| {});
+    let parameters = weights(&config, 6);
+    let path = folder.join("model.onnx");
+    export(&path, &config, &parameters, &Device::flex()).unwrap();
+    let mut exported = load(&path);
+    let model = config.model_config().unwrap();
+    let mut trained = BurnDenoiser::new(model, config.model.clone(), parameters, Device::flex());
+    // Variance 0, and 1e-6 around 1: where a normalisation that loses precision shows.
+    for spread in [0.0, 1e-3] {
+        let sample = Array4::from_shape_fn((2, 3, 8, 8), |(n, c, y, x)| {
+            1.0 + spread * ((n * 7 + c * 5 + y * 3 + x * 11) % 13) as f32 / 4.0
+        });
+        let (mut a, mut b) = (Array4::zeros(sample.dim()), Array4::zeros(sample.dim()));
+        exported.predict(sample.view(), &[10.0, 990.0], a.view_mut()).unwrap();
+        trained.predict(sample.view(), &[10.0, 990.0], b.view_mut()).unwrap();
+        let worst = (&a - &b).iter().fold(0f32, |m, d| m.max(d.abs()));
+        assert!(worst <= TOLERANCE, "spread {spread}: {worst}");
+    }
+}
+
+#[test]
+fn network_that_the_runtime_does_not_reproduce_is_not_written() {
+    let (folder, config) = config("export_refused", |_| {});
+    let mut parameters = weights(&config, 7);
+    let broken = parameters.tensors()[0].clone() * f32::INFINITY;
+    parameters.tensors_mut()[0] = broken;
+    let path = folder.join("model.onnx");
+    std::fs::write(&path, "an older export").unwrap();
+    assert!(export(&path, &config, &parameters, &Device::flex()).is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "an older export");
+}
+
+#[test]
+fn verification_sees_a_single_changed_weight() {
+    let (_, config) = config("export_changed", |_| {});
+    let parameters = weights(&config, 8);
+    let model = config.model_config().unwrap();
+    let denoiser = |parameters: Parameters| {
+        BurnDenoiser::new(model.clone(), config.model.clone(), parameters, Device::flex())
+    };
+    let mut trained = denoiser(parameters.clone());
+    let bytes = ddpm_train::export::model_bytes(&config, &parameters, &mut trained).unwrap();
+    ddpm_train::export::verify(&bytes, &mut trained).unwrap();
+    for index in 0..parameters.tensors().len() {
+        // A beta that feeds a normalisation of single channels, say, may have no effect; the
+        // weights and biases of convolutions and linear layers all have.
+        let name = &parameters.specs()[index].name;
+        if !name.ends_with("weight") || name.contains("qkv") {
+            continue;
+        }
+        let mut changed = parameters.clone();
+        let tensor = changed.tensors()[index].clone() * 1.05;
+        changed.tensors_mut()[index] = tensor;
+        let message = ddpm_train::export::verify(&bytes, &mut denoiser(changed));
+        assert!(message.is_err(), "a change of {name} was not seen");
+    }
+}

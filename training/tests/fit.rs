@@ -1,0 +1,209 @@
+//! Training runs from the outside: resume, what is refused, what is kept.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+use common::{folder, write_run};
+use ddpm_train::checkpoint::Checkpoint;
+use ddpm_train::config::{Config, IMAGE_CHANNELS};
+use ddpm_train::fit::read_losses;
+use ddpm_train::parameters::{Parameters, specs};
+
+fn command(config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ddpm-train"));
+    command.args(["fit", "--config"]).arg(config);
+    command
+}
+
+fn fit(config: &Path, arguments: &[&str]) -> Output {
+    command(config).args(arguments).output().unwrap()
+}
+
+#[track_caller]
+fn succeed(config: &Path, arguments: &[&str]) {
+    let output = fit(config, arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The message of a run that must fail.
+#[track_caller]
+fn refuse(config: &Path, arguments: &[&str]) -> String {
+    let output = fit(config, arguments);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    message
+}
+
+#[test]
+fn run_killed_half_way_and_resumed_has_the_losses_of_an_uninterrupted_one() {
+    const STEPS: usize = 200;
+    let whole = folder("fit_whole");
+    let config = write_run(&whole, 21, |c| c.train.steps = STEPS);
+    succeed(&config, &[]);
+    let expected = read_losses(&whole.join("out/loss.csv")).unwrap();
+    assert_eq!(expected.len(), STEPS);
+
+    let cut = folder("fit_cut");
+    let config = write_run(&cut, 21, |c| c.train.steps = STEPS);
+    let mut child = command(&config).stderr(Stdio::null()).spawn().unwrap();
+    let log = cut.join("out/loss.csv");
+    let started = Instant::now();
+    // 73 lines: past the checkpoint of step 70, in the middle of an epoch of 21 images.
+    while std::fs::read_to_string(&log).map_or(0, |text| text.lines().count()) < 73 {
+        assert!(started.elapsed() < Duration::from_secs(120), "the run does not get on");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    let checkpoint = Checkpoint::read(&cut.join("out/checkpoint.safetensors")).unwrap();
+    assert!((70..STEPS).contains(&checkpoint.step), "killed too late, at {}", checkpoint.step);
+
+    succeed(&config, &["--resume"]);
+    assert_eq!(read_losses(&log).unwrap(), expected);
+    let device = Device::flex();
+    let read = |folder: &Path| {
+        let checkpoint = Checkpoint::read(&folder.join("out/checkpoint.safetensors")).unwrap();
+        let weights = checkpoint.ema(&device).unwrap();
+        weights.specs().iter().map(|s| weights.values(&s.name).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(read(&cut), read(&whole), "averaged weights");
+}
+
+#[test]
+fn training_lowers_the_loss_and_moves_every_weight() {
+    let folder = folder("fit_learns");
+    let config = write_run(&folder, 16, |c| c.train.steps = 120);
+    succeed(&config, &[]);
+    let losses = read_losses(&folder.join("out/loss.csv")).unwrap();
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    // The network starts at output 0, so at the variance of the noise.
+    assert!((0.9..1.1).contains(&losses[0]), "first loss {}", losses[0]);
+    assert!(mean(&losses[100..]) < 0.6, "last losses {}", mean(&losses[100..]));
+
+    let device = Device::flex();
+    let config = Config::read(&config).unwrap();
+    let specs = specs(&config.model, IMAGE_CHANNELS);
+    let first = Parameters::initial(specs, config.seed, &device).unwrap();
+    let checkpoint = Checkpoint::read(&folder.join("out/checkpoint.safetensors")).unwrap();
+    let last = checkpoint.state(&device).unwrap().parameters;
+    for spec in first.specs() {
+        let (a, b) = (first.values(&spec.name).unwrap(), last.values(&spec.name).unwrap());
+        assert_ne!(a, b, "{} did not move", spec.name);
+    }
+}
+
+#[test]
+fn fewer_images_than_a_batch_train() {
+    for tiles in [1, 3] {
+        let folder = folder(&format!("fit_few_{tiles}"));
+        succeed(&write_run(&folder, tiles, |c| c.train.batch = 8), &[]);
+    }
+}
+
+#[test]
+fn run_writes_loss_curve_and_sample_grids() {
+    let folder = folder("fit_pictures");
+    let config = write_run(&folder, 4, |c| {
+        c.report.sample_every = 6;
+        c.report.samples = 5;
+    });
+    succeed(&config, &[]);
+    let svg = std::fs::read_to_string(folder.join("out/loss.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("<polyline"));
+    for step in ["000006", "000012"] {
+        let file = std::fs::File::open(folder.join(format!("out/samples_{step}.png"))).unwrap();
+        let reader = png::Decoder::new(std::io::BufReader::new(file)).read_info().unwrap();
+        // 5 pictures: 3 columns, 2 rows; 8 pixels enlarged 4 times, and a border of 4.
+        assert_eq!((reader.info().width, reader.info().height), (3 * 36 + 4, 2 * 36 + 4));
+    }
+}
+
+#[test]
+fn existing_run_is_not_overwritten_and_another_is_not_resumed() {
+    let folder = folder("fit_refuses");
+    let config = write_run(&folder, 4, |_| {});
+    let message = refuse(&config, &["--resume"]);
+    assert!(
+        message.contains("cannot read") && message.contains("checkpoint.safetensors"),
+        "{message}"
+    );
+    succeed(&config, &[]);
+    let before = std::fs::read(folder.join("out/checkpoint.safetensors")).unwrap();
+    let message = refuse(&config, &[]);
+    assert!(message.contains("exists") && message.contains("--resume"), "{message}");
+    let other = write_run(&folder, 4, |c| c.train.learning_rate = 1e-4);
+    let message = refuse(&other, &["--resume"]);
+    assert!(message.contains("another configuration"), "{message}");
+    assert_eq!(std::fs::read(folder.join("out/checkpoint.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn damaged_checkpoints_are_named_and_left_alone() {
+    let folder = folder("fit_damaged");
+    let config = write_run(&folder, 4, |_| {});
+    succeed(&config, &[]);
+    let path = folder.join("out/checkpoint.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    let text = b"not a checkpoint".to_vec();
+    for (bytes, part) in [
+        (whole[..whole.len() / 2].to_vec(), "checkpoint"),
+        (whole[..40].to_vec(), "not a safetensors file, or cut short"),
+        (text, "not a safetensors file, or cut short"),
+        (Vec::new(), "not a safetensors file, or cut short"),
+    ] {
+        std::fs::write(&path, &bytes).unwrap();
+        let message = refuse(&config, &["--resume"]);
+        assert!(message.contains(part) && message.contains("checkpoint.safetensors"), "{message}");
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn diverging_run_stops_with_an_error_and_its_last_checkpoint() {
+    let folder = folder("fit_diverges");
+    let config = write_run(&folder, 4, |c| {
+        c.train.steps = 200;
+        c.train.learning_rate = 1e30;
+        c.train.warmup_steps = 0;
+        c.report.checkpoint_every = 1;
+    });
+    let message = refuse(&config, &[]);
+    assert!(message.contains("the loss is") && message.contains("learning_rate"), "{message}");
+    let checkpoint = Checkpoint::read(&folder.join("out/checkpoint.safetensors")).unwrap();
+    assert!(checkpoint.step >= 1);
+    assert!(!folder.join("out/checkpoint.safetensors.partial").exists());
+}
+
+#[test]
+fn configurations_that_cannot_work_are_refused_by_name() {
+    let folder = folder("fit_config");
+    type Case = (fn(&mut Config), &'static str);
+    let cases: [Case; 12] = [
+        (|c| c.model.channels = vec![], "model.channels is empty"),
+        (|c| c.model.channels = vec![8, 18], "model.channels has 18"),
+        (|c| c.model.heads = 3, "model.heads is 3"),
+        (|c| c.model.time_dim = 7, "model.time_dim is 7"),
+        (|c| c.model.channels = vec![8; 5], "multiples of 16"),
+        (|c| c.data.height = 6, "expected multiples of the 8x6 of a tile"),
+        (|c| c.data.width = 0, "tiles of 0x8"),
+        (|c| c.train.batch = 0, "train.batch is 0"),
+        (|c| c.train.learning_rate = f64::NAN, "train.learning_rate is NaN"),
+        (|c| c.diffusion.beta_end = 1.5, "beta"),
+        (|c| c.diffusion.prediction_type = "noise".into(), "prediction_type: found \"noise\""),
+        (|c| c.report.sample_steps = 1001, "report.sample_steps is 1001"),
+    ];
+    for (change, part) in cases {
+        let message = refuse(&write_run(&folder, 4, change), &[]);
+        assert!(message.contains(part), "expected {part:?} in: {message}");
+        assert!(!folder.join("out/checkpoint.safetensors").exists());
+    }
+    let path = write_run(&folder, 4, |_| {});
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("warmup_steps", "warmup_stpes")).unwrap();
+    assert!(refuse(&path, &[]).contains("warmup_stpes"));
+}
