@@ -137,10 +137,15 @@ mod tests {
             let share = values.iter().filter(|v| v.abs() > k).count() as f64 / n;
             assert!((share - p).abs() < 5.0 * (p / n).sqrt(), "beyond {k}: {share}");
         }
-        // Neighbours, inside a Box-Muller pair and across pairs and blocks, are uncorrelated.
+        // Neighbours, inside a Box-Muller pair and across pairs and blocks, have uncorrelated values
+        // and uncorrelated squares: a word used twice shows in one or the other.
         for lag in 1..=5 {
-            let sum: f64 = values.iter().zip(&values[lag..]).map(|(&a, &b)| f64::from(a * b)).sum();
-            assert!((sum / n).abs() < 5.0 / n.sqrt(), "lag {lag}: {}", sum / n);
+            let pairs =
+                || values.iter().zip(&values[lag..]).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+            let of_values = pairs().map(|(a, b)| a * b).sum::<f64>() / n;
+            let of_squares = pairs().map(|(a, b)| (a * a - 1.0) * (b * b - 1.0)).sum::<f64>() / n;
+            assert!(of_values.abs() < 5.0 / n.sqrt(), "lag {lag}: {of_values}");
+            assert!(of_squares.abs() < 5.0 * 2.0 / n.sqrt(), "lag {lag}: {of_squares}");
         }
     }
 

@@ -8,8 +8,10 @@ use ddpm::image::{Color, to_rgba8};
 use ddpm::model::{Denoiser, ModelConfig};
 use ddpm::noise_schedule::{BetaSchedule, NoiseSchedule};
 use ddpm::prediction::PredictionType;
+use ddpm::rng::{Purpose, fill_standard_normal};
 use ddpm::run::Run;
 use ddpm::sampler::{Sampler, SamplerConfig, step_table};
+use ddpm::step::{self, Slots};
 use ddpm::timesteps::TimestepSpacing;
 use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 
@@ -279,6 +281,32 @@ fn batch_item_is_the_run_of_its_own_seed() {
             }
         }
     }
+}
+
+#[test]
+fn noise_is_a_function_of_seed_purpose_and_step_alone() {
+    let mut model = Model::new(ModelConfig::ddpm(1, 3, 3), |_, x, _| 0.9 * x);
+    let sampler = model.config.sampler_config(Sampler::Ddpm, 4);
+    let run = model.run(&sampler, 31, 1);
+
+    let noise = |purpose, row| {
+        let mut noise = [0f32; 9];
+        fill_standard_normal(31, purpose, row, &mut noise);
+        noise
+    };
+    let mut sample = noise(Purpose::InitialNoise, 0);
+    let table = step_table(&NoiseSchedule::ddpm(), &sampler).unwrap();
+    for (k, row) in table.rows().iter().enumerate() {
+        let model_output = sample.map(|x| 0.9 * x);
+        let slots = Slots {
+            sample: &mut sample,
+            model_output: &model_output,
+            noise: &noise(Purpose::StepNoise, k as u32),
+            pred_original_sample: &mut [0f32; 9],
+        };
+        step::apply(row, slots).unwrap();
+    }
+    assert_eq!(run.sample(), sample);
 }
 
 #[test]

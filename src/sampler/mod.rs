@@ -196,15 +196,20 @@ mod tests {
     const DDIM_ETA_1: Sampler = Sampler::Ddim { eta: 1.0 };
 
     #[test]
-    fn cosine_with_few_trailing_steps_stays_finite() {
-        let schedule = NoiseSchedule::new(&BetaSchedule::SquaredcosCapV2, 1000).unwrap();
-        for kind in [Sampler::Ddpm, DDIM, DDIM_ETA_1] {
-            for steps in [1, 4, 10, 1000] {
-                let config = SamplerConfig { kind, steps, ..SamplerConfig::default() };
-                for row in step_table(&schedule, &config).unwrap().rows() {
-                    let Row { p_x, p_m, next, .. } = *row;
-                    let all = [p_x, p_m, next.x, next.m, next.x0, next.noise];
-                    assert!(all.iter().all(|c| c.is_finite()), "{kind:?} {steps}: {row:?}");
+    fn rows_stay_finite_where_little_signal_is_left() {
+        let cosine = NoiseSchedule::new(&BetaSchedule::SquaredcosCapV2, 1000).unwrap();
+        let zero_snr = NoiseSchedule::ddpm().rescaled_to_zero_snr().unwrap();
+        let cases = [(cosine, PredictionType::Epsilon), (zero_snr, PredictionType::VPrediction)];
+        for (schedule, prediction_type) in cases {
+            for kind in [Sampler::Ddpm, DDIM, DDIM_ETA_1] {
+                for steps in (1..=50).chain([1000]) {
+                    let config =
+                        SamplerConfig { kind, steps, prediction_type, ..SamplerConfig::default() };
+                    for row in step_table(&schedule, &config).unwrap().rows() {
+                        let Row { p_x, p_m, next, .. } = *row;
+                        let all = [p_x, p_m, next.x, next.m, next.x0, next.noise];
+                        assert!(all.iter().all(|c| c.is_finite()), "{kind:?} {steps}: {row:?}");
+                    }
                 }
             }
         }
