@@ -8,10 +8,8 @@ use burn::tensor::Device;
 use clap::{Parser, Subcommand};
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
-use ddpm_train::{export, fit, picture, sample};
+use ddpm_train::{export, fit, ops, picture, sample};
 
-// Training allocates and frees the same large blocks every step; the system's allocator gives them
-// back to the kernel each time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -127,6 +125,7 @@ fn device() -> Device {
 }
 
 fn main() -> ExitCode {
+    ops::memory::keep_freed_memory();
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -12,6 +12,7 @@ pub mod conv;
 mod flex;
 mod gemm;
 pub mod group_norm;
+pub mod memory;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
