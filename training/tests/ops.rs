@@ -64,9 +64,17 @@ const TOLERANCE: f32 = 1e-5;
 
 #[test]
 fn convolution_and_its_gradients_match_burn() {
-    for (n, h, w, c_in, c_out) in
-        [(1, 1, 1, 3, 8), (2, 5, 7, 3, 8), (5, 9, 7, 40, 24), (3, 16, 16, 16, 3), (2, 2, 3, 64, 65)]
-    {
+    // Down to one pixel, odd sizes, strips that are part of an image, strips of many images.
+    let sizes = [
+        (1, 1, 1, 3, 8),
+        (2, 5, 7, 3, 8),
+        (5, 9, 7, 40, 24),
+        (3, 16, 16, 16, 3),
+        (2, 2, 3, 64, 65),
+        (2, 40, 33, 16, 4),
+        (37, 4, 4, 40, 8),
+    ];
+    for (n, h, w, c_in, c_out) in sizes {
         for kernel in [1, 3] {
             for upsample in [false, true] {
                 for items in [1, n] {

@@ -1,7 +1,8 @@
 //! NHWC convolution, stride 1, "same" padding: forward pass and both gradients on plain slices.
 //!
-//! Each image is cut into strips of rows whose patches (im2col) fit the second-level cache; a
-//! strip is one matrix product. Images are spread over the threads of the current rayon pool.
+//! The output is computed in strips, a few rows of one image or several small images, whose patches
+//! (im2col) fit the second-level cache; a strip is one matrix product. Images are spread over the
+//! threads of the current rayon pool.
 //! Sums over the batch are taken in a fixed order, so that a run repeats bit for bit on the same
 //! number of threads.
 
@@ -58,8 +59,16 @@ impl ConvGeometry {
         self.kernel * self.kernel * self.channels_in
     }
 
+    /// Output rows, counted through the images, of one strip: whole images or a part of one.
     fn strip_rows(&self) -> usize {
-        (STRIP_VALUES / (self.out_width() * self.patch())).clamp(1, self.out_height())
+        let rows = (STRIP_VALUES / (self.out_width() * self.patch())).max(1);
+        if rows < self.out_height() { rows } else { rows - rows % self.out_height() }
+    }
+
+    /// Images that a thread takes at a time in the forward pass: a strip, or its fair share.
+    fn block_images(&self) -> usize {
+        let strip = (self.strip_rows() / self.out_height()).max(1);
+        strip.min(self.batch.div_ceil(rayon::current_num_threads())).max(1)
     }
 
     /// A 1x1 convolution reads each pixel once: the image is its own patch matrix.
@@ -87,25 +96,26 @@ pub struct ConvGradients {
     pub shift: Vec<f32>,
 }
 
-/// Writes the patches of output rows `first .. first + rows` of one image, one patch a line.
-fn gather_patches(image: &[f32], g: &ConvGeometry, first: usize, rows: usize, out: &mut [f32]) {
+/// Writes the patches of output rows `first .. first + rows`, counted through the images.
+fn gather_patches(images: &[f32], g: &ConvGeometry, first: usize, rows: usize, out: &mut [f32]) {
     let (height, width, c) = (g.out_height() as isize, g.out_width() as isize, g.channels_in);
     let reach = (g.kernel / 2) as isize;
     let shrink = if g.upsample { 1 } else { 0 };
     let run = g.kernel * c;
     let mut patches = out.chunks_exact_mut(g.patch());
-    for y in first as isize..(first + rows) as isize {
-        for x in 0..width {
-            let Some(patch) = patches.next() else { return };
+    for row in first..first + rows {
+        let image = &images[row / g.out_height() * g.image_in()..][..g.image_in()];
+        let y = (row % g.out_height()) as isize;
+        for (x, patch) in (0..width).zip(&mut patches) {
             for (ky, line) in patch.chunks_exact_mut(run).enumerate() {
                 let sy = y + ky as isize - reach;
                 if sy < 0 || sy >= height {
                     line.fill(0.0);
                     continue;
                 }
-                let row = &image[(sy >> shrink) as usize * g.width * c..][..g.width * c];
+                let source = &image[(sy >> shrink) as usize * g.width * c..][..g.width * c];
                 if !g.upsample && x >= reach && x + reach < width {
-                    line.copy_from_slice(&row[(x - reach) as usize * c..][..run]);
+                    line.copy_from_slice(&source[(x - reach) as usize * c..][..run]);
                     continue;
                 }
                 for (kx, tap) in line.chunks_exact_mut(c).enumerate() {
@@ -113,7 +123,7 @@ fn gather_patches(image: &[f32], g: &ConvGeometry, first: usize, rows: usize, ou
                     if sx < 0 || sx >= width {
                         tap.fill(0.0);
                     } else {
-                        tap.copy_from_slice(&row[(sx >> shrink) as usize * c..][..c]);
+                        tap.copy_from_slice(&source[(sx >> shrink) as usize * c..][..c]);
                     }
                 }
             }
@@ -121,45 +131,50 @@ fn gather_patches(image: &[f32], g: &ConvGeometry, first: usize, rows: usize, ou
     }
 }
 
-/// Calls `each(first output pixel, pixels, patches)` for every strip of one image.
+/// Calls `each(first output pixel, pixels, patches)` for every strip of some images.
 fn for_each_strip(
-    image: &[f32],
+    images: &[f32],
     g: &ConvGeometry,
     patches: &mut Vec<f32>,
     mut each: impl FnMut(usize, usize, &[f32]),
 ) {
     if g.is_pointwise() {
-        return each(0, g.height * g.width, image);
+        return each(0, images.len() / g.channels_in, images);
     }
-    let strip = g.strip_rows();
+    let total = images.len() / g.image_in() * g.out_height();
+    let strip = g.strip_rows().min(total);
     patches.resize(strip * g.out_width() * g.patch(), 0.0);
-    for first in (0..g.out_height()).step_by(strip) {
-        let rows = strip.min(g.out_height() - first);
+    let mut first = 0;
+    while first < total {
+        // A strip within an image ends with it; one of whole images ends with the last.
+        let left = if strip < g.out_height() {
+            g.out_height() - first % g.out_height()
+        } else {
+            total - first
+        };
+        let rows = strip.min(left);
         let pixels = rows * g.out_width();
         let patches = &mut patches[..pixels * g.patch()];
-        gather_patches(image, g, first, rows, patches);
+        gather_patches(images, g, first, rows, patches);
         each(first * g.out_width(), pixels, patches);
+        first += rows;
     }
 }
 
-fn convolve_image(
-    image: &[f32],
+/// Convolves some images into `out`, on top of what it holds where `accumulate` is set.
+fn convolve(
+    images: &[f32],
     weight: &[f32],
-    shift: Option<&[f32]>,
+    accumulate: bool,
     g: &ConvGeometry,
     patches: &mut Vec<f32>,
     out: &mut [f32],
 ) {
     let c_out = g.channels_out;
-    if let Some(shift) = shift {
-        for pixel in out.chunks_exact_mut(c_out) {
-            pixel.copy_from_slice(shift);
-        }
-    }
-    for_each_strip(image, g, patches, |first, pixels, patches| {
+    for_each_strip(images, g, patches, |first, pixels, patches| {
         matmul(
             &mut out[first * c_out..][..pixels * c_out],
-            shift.is_some(),
+            accumulate,
             Matrix::new(patches, pixels, g.patch()),
             Matrix::new(weight, g.patch(), c_out),
         );
@@ -196,13 +211,20 @@ fn check(g: &ConvGeometry, input: &[f32], weight: &[f32], shift: &[f32]) {
 /// `output[n, y, x, :] = shift + sum over taps of input * weight`; layouts as in [`super::conv2d`].
 pub fn forward(input: &[f32], weight: &[f32], shift: &[f32], g: &ConvGeometry) -> Vec<f32> {
     check(g, input, weight, shift);
+    let block = g.block_images();
     let mut out = vec![0.0; g.batch * g.image_out()];
-    out.par_chunks_mut(g.image_out())
-        .zip(input.par_chunks(g.image_in()))
+    out.par_chunks_mut(block * g.image_out())
+        .zip(input.par_chunks(block * g.image_in()))
         .enumerate()
-        .for_each_init(Vec::new, |patches, (n, (out, image))| {
-            let shift = shift.chunks_exact(g.channels_out).cycle().nth(n);
-            convolve_image(image, weight, shift, g, patches, out);
+        .for_each_init(Vec::new, |patches, (index, (out, images))| {
+            for (n, image) in out.chunks_exact_mut(g.image_out()).enumerate() {
+                let item = (index * block + n) * g.channels_out % shift.len();
+                let shift = &shift[item..][..g.channels_out];
+                for pixel in image.chunks_exact_mut(g.channels_out) {
+                    pixel.copy_from_slice(shift);
+                }
+            }
+            convolve(images, weight, true, g, patches, out);
         });
     out
 }
@@ -248,33 +270,35 @@ pub fn backward(
         .map(|(((input_grad, item_shift), input), output_grad)| {
             let mut weight_grad = vec![0.0; weight.len()];
             let mut patches = Vec::new();
-            let mut fine = vec![0.0; if g.upsample { back.image_out() } else { 0 }];
-            let items = input_grad
-                .chunks_exact_mut(g.image_in())
-                .zip(item_shift.chunks_exact_mut(g.channels_out))
-                .zip(input.chunks_exact(g.image_in()))
-                .zip(output_grad.chunks_exact(g.image_out()));
-            for (((input_grad, shift_grad), image), grad) in items {
+            let items =
+                item_shift.chunks_exact_mut(g.channels_out).zip(output_grad.chunks(g.image_out()));
+            for (sums, grad) in items {
                 for pixel in grad.chunks_exact(g.channels_out) {
-                    for (sum, value) in shift_grad.iter_mut().zip(pixel) {
+                    for (sum, value) in sums.iter_mut().zip(pixel) {
                         *sum += value;
                     }
                 }
-                for_each_strip(image, g, &mut patches, |first, pixels, patches| {
-                    let grad = &grad[first * g.channels_out..][..pixels * g.channels_out];
-                    matmul(
-                        &mut weight_grad,
-                        true,
-                        Matrix::new(patches, pixels, g.patch()).transposed(),
-                        Matrix::new(grad, pixels, g.channels_out),
-                    );
-                });
-                if g.upsample {
-                    convolve_image(grad, &turned, None, &back, &mut patches, &mut fine);
+            }
+            for_each_strip(input, g, &mut patches, |first, pixels, patches| {
+                let grad = &output_grad[first * g.channels_out..][..pixels * g.channels_out];
+                matmul(
+                    &mut weight_grad,
+                    true,
+                    Matrix::new(patches, pixels, g.patch()).transposed(),
+                    Matrix::new(grad, pixels, g.channels_out),
+                );
+            });
+            if g.upsample {
+                let mut fine = vec![0.0; back.image_out()];
+                let items = input_grad
+                    .chunks_exact_mut(g.image_in())
+                    .zip(output_grad.chunks_exact(g.image_out()));
+                for (input_grad, grad) in items {
+                    convolve(grad, &turned, false, &back, &mut patches, &mut fine);
                     pool_sum(&fine, g, input_grad);
-                } else {
-                    convolve_image(grad, &turned, None, &back, &mut patches, input_grad);
                 }
+            } else {
+                convolve(output_grad, &turned, false, &back, &mut patches, input_grad);
             }
             weight_grad
         })
