@@ -12,6 +12,7 @@ import pathlib
 import diffusers
 import onnxruntime
 import torch
+from diffusers.schedulers import scheduling_ddim, scheduling_ddpm
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -46,7 +47,7 @@ def scheduler_of(recorded):
 def step(recorded, scheduler, model_output, t, x, draw):
     """One scheduler step; returns (prev, x0, noise or None)."""
     noise = RecordedNoise(draw)
-    for module in (diffusers.schedulers.scheduling_ddpm, diffusers.schedulers.scheduling_ddim):
+    for module in (scheduling_ddpm, scheduling_ddim):
         module.randn_tensor = noise
     out = scheduler.step(model_output, t, x, **recorded["step_args"])
     return out.prev_sample, out.pred_original_sample, noise.last
@@ -73,7 +74,7 @@ def write(path, folder, seed=0):
     if model is None:
         return
     model = HERE / "models" / f"{model}.onnx"
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     scheduler, generator = scheduler_of(recorded), torch.Generator().manual_seed(seed)
     draw = lambda shape: torch.randn(shape, generator=generator)
     x, tensors = draw((1, 3, 8, 8)), {}
