@@ -1,6 +1,6 @@
 /* A host with a 60 Hz frame loop and work of its own, in which a picture appears.
  *
- * Each frame asks for one reverse step, copies the newest picture if there is one, and does about
+ * Each frame copies the newest picture if there is one, asks for one reverse step, and does about
  * 4 ms of other work. It never waits for the library. At the end it writes the reveal as a contact
  * sheet and an animation, and prints how long the host's work took with and without the engine. */
 #include <ddpm.h>
@@ -136,6 +136,14 @@ static settings parse(int argc, char **argv) {
     return options;
 }
 
+static void take_frame(ddpm_stream *stream, film *reel) {
+    uint8_t *pixels = film_next(reel);
+    size_t size = (size_t)reel->width * reel->height * 4;
+    if (pixels != NULL && check(ddpm_stream_copy_frame(stream, pixels, size, 0, NULL)) == DDPM_OK) {
+        film_keep(reel);
+    }
+}
+
 /* The frame loop. With a stream it goes on until the picture is finished, else for so many frames.
  * Returns the number of frames; `times_ms` has room for `most`. */
 static size_t run_frames(ddpm_stream *stream, film *reel, uint64_t work, double *times_ms, size_t most) {
@@ -145,17 +153,17 @@ static size_t run_frames(ddpm_stream *stream, film *reel, uint64_t work, double 
     while (frames < most && stepped != DDPM_DONE) {
         double start = clock_ms();
         if (stream != NULL) {
-            uint8_t *pixels = film_next(reel);
-            size_t size = (size_t)reel->width * reel->height * 4;
+            /* The picture first: the step may be so quick that its picture takes the place of this. */
+            take_frame(stream, reel);
             stepped = check(ddpm_step(stream));
-            if (pixels != NULL && check(ddpm_stream_copy_frame(stream, pixels, size, 0, NULL)) == DDPM_OK) {
-                film_keep(reel);
-            }
         }
         host_work(work);
         times_ms[frames++] = clock_ms() - start;
         next += FRAME_MS;
         clock_sleep_until(next);
+    }
+    if (stream != NULL) {
+        take_frame(stream, reel);
     }
     return frames;
 }

@@ -1,6 +1,6 @@
 // A host with a 60 Hz frame loop and work of its own, in which a picture appears.
 //
-// Each frame asks for one reverse step, copies the newest picture if there is one, and does about
+// Each frame copies the newest picture if there is one, asks for one reverse step, and does about
 // 4 ms of other work. It never waits for the library. At the end it writes the reveal as a contact
 // sheet and an animation, and prints how long the host's work took with and without the engine.
 #include <cerrno>
@@ -134,6 +134,14 @@ settings parse(int argc, char** argv) {
     return options;
 }
 
+void take_frame(ddpm::stream& stream, film* reel) {
+    std::uint8_t* pixels = film_next(reel);
+    const std::size_t size = std::size_t{reel->width} * reel->height * 4;
+    if (pixels != nullptr && check(stream.copy_frame(pixels, size))) {
+        film_keep(reel);
+    }
+}
+
 // The frame loop. With a stream it goes on until the picture is finished, else for so many frames.
 std::vector<double> run_frames(ddpm::stream* stream, film* reel, std::uint64_t work, std::size_t most) {
     std::vector<double> times_ms;
@@ -143,17 +151,17 @@ std::vector<double> run_frames(ddpm::stream* stream, film* reel, std::uint64_t w
     while (times_ms.size() < most && stepped != ddpm::step_outcome::done) {
         const double start = clock_ms();
         if (stream != nullptr) {
-            std::uint8_t* pixels = film_next(reel);
-            const std::size_t size = std::size_t{reel->width} * reel->height * 4;
+            // The picture first: the step may be so quick that its picture takes the place of this.
+            take_frame(*stream, reel);
             stepped = check(stream->step());
-            if (pixels != nullptr && check(stream->copy_frame(pixels, size))) {
-                film_keep(reel);
-            }
         }
         host_work(work);
         times_ms.push_back(clock_ms() - start);
         next += frame_ms;
         clock_sleep_until(next);
+    }
+    if (stream != nullptr) {
+        take_frame(*stream, reel);
     }
     return times_ms;
 }

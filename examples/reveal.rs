@@ -1,6 +1,6 @@
 //! A host with a 60 Hz frame loop and work of its own, in which a picture appears.
 //!
-//! Each frame asks for one reverse step, copies the newest picture if there is one, and does about
+//! Each frame copies the newest picture if there is one, asks for one reverse step, and does about
 //! 4 ms of other work. It never waits for the library. At the end it writes the reveal as a contact
 //! sheet and an animation, and prints how long the host's work took with and without the engine.
 
@@ -93,6 +93,16 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String
     Ok(settings)
 }
 
+fn take_frame(stream: &Stream, film: &mut Film) -> ddpm::error::Result<()> {
+    let row_bytes = film.row_bytes();
+    if let Some(pixels) = film.next_frame()
+        && stream.copy_frame(pixels, row_bytes, FrameFormat::Rgba8)?.is_some()
+    {
+        film.keep();
+    }
+    Ok(())
+}
+
 /// The frame loop. With a stream it goes on until the picture is finished, else for `most` frames.
 /// Gives the milliseconds of the host's work in each frame.
 fn run_frames(
@@ -107,17 +117,16 @@ fn run_frames(
     while times_ms.len() < most && stepped != StepOutcome::Done {
         pace.begin();
         if let Some(stream) = stream {
+            // The picture first: the step may be so quick that its picture takes the place of this.
+            take_frame(stream, film)?;
             stepped = stream.step()?;
-            let row_bytes = film.row_bytes();
-            if let Some(pixels) = film.next_frame()
-                && stream.copy_frame(pixels, row_bytes, FrameFormat::Rgba8)?.is_some()
-            {
-                film.keep();
-            }
         }
         work.run();
         times_ms.push(pace.worked_ms());
         pace.sleep_until_next();
+    }
+    if let Some(stream) = stream {
+        take_frame(stream, film)?;
     }
     Ok(times_ms)
 }

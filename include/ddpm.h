@@ -7,12 +7,12 @@ OVERVIEW
 
 An engine loads a model (an ONNX file that removes noise) and owns one worker thread. A stream is one
 picture that is being revealed: it starts as noise, and each ddpm_step makes it a little less noisy.
-The host calls ddpm_step once a frame and copies the newest picture when there is one. The model runs
-in the worker, so a frame never waits for it: when a step takes longer than a frame, ddpm_step says
-DDPM_BUSY and the host draws what it has.
+The host copies the newest picture when there is one and calls ddpm_step, once a frame, in this order
+if it wants to show them all. The model runs in the worker, so a frame never waits for it: when a step
+takes longer than a frame, ddpm_step says DDPM_BUSY and the host draws what it has.
 
     ddpm_engine_create -> ddpm_engine_wait -> ddpm_stream_create
-        each frame: ddpm_step, ddpm_stream_copy_frame
+        each frame: ddpm_stream_copy_frame, ddpm_step
     ddpm_stream_destroy, ddpm_engine_destroy
 
 GLOSSARY
@@ -42,10 +42,10 @@ EXAMPLE
     }
 
     // each frame:
-    ddpm_result stepped = ddpm_step(stream);                  // OK, BUSY, DONE, or < 0
     if (ddpm_stream_copy_frame(stream, pixels, sizeof pixels, 0, NULL) == DDPM_OK) {
         // upload the pixels
     }
+    ddpm_result stepped = ddpm_step(stream);                  // OK, BUSY, DONE, or < 0
 
     ddpm_stream_destroy(stream);
     ddpm_engine_destroy(engine);
@@ -529,7 +529,8 @@ ddpm_result ddpm_stream_create(ddpm_engine *engine,
 // Returns OK when the step was accepted, BUSY when the last one still runs or the engine has too
 // many waiting (this call then asked for nothing), DONE when there is none left. An error of a step comes back from every call after
 // it until `ddpm_stream_reset`. Does not block, allocate, or wait for a lock that a model run holds
-// (an error's message allocates). Any thread. Errors: INVALID_ARGUMENT for NULL; INFERENCE,
+// (but an error's message allocates, and so does, once, the first step asked for by a
+// thread that never made a stream). Any thread. Errors: INVALID_ARGUMENT for NULL; INFERENCE,
 // NON_FINITE or OUT_OF_MEMORY from the step before; ENGINE_CLOSED.
 DDPM_API
 ddpm_result ddpm_step(ddpm_stream *stream);

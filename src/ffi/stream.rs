@@ -220,7 +220,8 @@ fn clip(desc: &ddpm_stream_desc) -> Result<Clip> {
 /// Returns OK when the step was accepted, BUSY when the last one still runs or the engine has too
 /// many waiting (this call then asked for nothing), DONE when there is none left. An error of a step comes back from every call after
 /// it until `ddpm_stream_reset`. Does not block, allocate, or wait for a lock that a model run holds
-/// (an error's message allocates). Any thread. Errors: INVALID_ARGUMENT for NULL; INFERENCE,
+/// (but an error's message allocates, and so does, once, the first step asked for by a
+/// thread that never made a stream). Any thread. Errors: INVALID_ARGUMENT for NULL; INFERENCE,
 /// NON_FINITE or OUT_OF_MEMORY from the step before; ENGINE_CLOSED.
 ///
 /// # Safety

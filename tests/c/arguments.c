@@ -1,0 +1,205 @@
+/* Every wrong argument is an error that names it, and no output is touched. */
+#include "check.h"
+
+static void engine_arguments(const char *models) {
+    ddpm_engine_desc desc = DDPM_ENGINE_DESC_INIT;
+    ddpm_engine *untouched = (ddpm_engine *)(void *)&desc;
+    ddpm_engine *engine = untouched;
+    desc.model_path = path_in(models, "lin.onnx");
+
+    CHECK_ERROR(ddpm_engine_create(NULL, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc: found NULL");
+    CHECK_ERROR(ddpm_engine_create(&desc, NULL), DDPM_ERROR_INVALID_ARGUMENT, "engine: found NULL");
+    desc.provider = 77;
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.provider: found 77");
+    CHECK(strstr(ddpm_last_error(), "DDPM_PROVIDER_CUDA (2)") != NULL);
+    desc.provider = DDPM_PROVIDER_CPU;
+    desc.log_level = 9;
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.log_level: found 9");
+    desc.log_level = DDPM_LOG_DEFAULT;
+    desc.prediction_type = 5;
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.prediction_type: found 5");
+    desc.prediction_type = DDPM_PREDICTION_DEFAULT;
+    desc.reserved = 1;
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.reserved: found 1");
+    desc.reserved = 0;
+    desc.model_data = &desc;
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.model_path: found with");
+    desc.model_path = NULL;
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.model_size: found 0");
+    desc.model_size = UINT64_MAX;
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.model_size");
+    desc.model_data = NULL;
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.model_path: found NULL");
+    desc.model_path = "caf\xE9.onnx";
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.model_path");
+    CHECK(strstr(ddpm_last_error(), "UTF-8 from byte 3") != NULL);
+    desc.model_path = "a.onnx";
+    desc.runtime_path = "\xFF.so";
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.runtime_path");
+    CHECK(engine == untouched);
+
+    CHECK_ERROR(ddpm_engine_wait(NULL, 0), DDPM_ERROR_INVALID_ARGUMENT, "engine: found NULL");
+    CHECK_ERROR(ddpm_engine_destroy(NULL), DDPM_ERROR_INVALID_ARGUMENT, "engine: found NULL");
+}
+
+/* A struct_size that no compiler gives is refused; the bytes behind an honest one are not read. */
+static void struct_sizes(const char *models) {
+    struct {
+        ddpm_engine_desc desc;
+        unsigned char newer[64];
+    } caller;
+    const ddpm_engine_desc fresh = DDPM_ENGINE_DESC_INIT;
+    const uint32_t known = (uint32_t)sizeof(ddpm_engine_desc);
+    const uint32_t wrong[] = {0, 1, known + 1, 4104, 0xCDCDCDCDu};
+    ddpm_engine *engine = NULL;
+    size_t i;
+
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char expected[64];
+        memset(&caller, 0xCD, sizeof caller);
+        caller.desc.struct_size = wrong[i];
+        sprintf(expected, "desc: struct_size is %lu, expected", (unsigned long)wrong[i]);
+        CHECK_ERROR(ddpm_engine_create(&caller.desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, expected);
+        CHECK(strstr(ddpm_last_error(), "DDPM_ENGINE_DESC_INIT") != NULL);
+    }
+
+    /* A newer caller: refused while a field unknown here is set, accepted when none is. */
+    memset(&caller, 0xCD, sizeof caller);
+    caller.desc = fresh;
+    caller.desc.model_path = path_in(models, "lin.onnx");
+    caller.desc.struct_size = (uint32_t)sizeof caller;
+    CHECK_ERROR(ddpm_engine_create(&caller.desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "is 0xcd");
+    memset(caller.newer, 0, sizeof caller.newer);
+    CHECK_OK(ddpm_engine_create(&caller.desc, &engine));
+    CHECK_OK(ddpm_engine_destroy(engine));
+
+    /* An older caller, whose struct ended behind model_path. */
+    memset(&caller, 0xCD, sizeof caller);
+    caller.desc.struct_size = 16;
+    caller.desc.provider = DDPM_PROVIDER_CPU;
+    caller.desc.model_path = path_in(models, "lin.onnx");
+    CHECK_OK(ddpm_engine_create(&caller.desc, &engine));
+    CHECK_OK(ddpm_engine_wait(engine, DDPM_WAIT_FOREVER));
+    CHECK_OK(ddpm_engine_destroy(engine));
+}
+
+static void info_arguments(ddpm_engine *engine) {
+    struct {
+        ddpm_engine_info info;
+        unsigned char behind[16];
+    } caller;
+    ddpm_engine_info info = DDPM_ENGINE_INFO_INIT;
+    size_t i;
+
+    CHECK_ERROR(ddpm_engine_get_info(NULL, &info), DDPM_ERROR_INVALID_ARGUMENT, "engine: found NULL");
+    CHECK_ERROR(ddpm_engine_get_info(engine, NULL), DDPM_ERROR_INVALID_ARGUMENT, "info: found NULL");
+    info.struct_size = 0;
+    CHECK_ERROR(ddpm_engine_get_info(engine, &info), DDPM_ERROR_INVALID_ARGUMENT, "info: struct_size is 0");
+    CHECK(info.width == 0);
+
+    /* An older caller's struct is filled no further than it reaches; a newer one's no further than
+     * this library knows. */
+    memset(&caller, 0xCD, sizeof caller);
+    caller.info.struct_size = 16;
+    CHECK_OK(ddpm_engine_get_info(engine, &caller.info));
+    CHECK(caller.info.struct_size == 16 && caller.info.height == 8 && caller.info.width == 0xCDCDCDCDu);
+    memset(&caller, 0xCD, sizeof caller);
+    caller.info.struct_size = (uint32_t)sizeof caller;
+    CHECK_OK(ddpm_engine_get_info(engine, &caller.info));
+    CHECK(caller.info.width == 8 && caller.info.channels == 3 && caller.info.color == DDPM_COLOR_RGB);
+    CHECK(caller.info.provider == DDPM_PROVIDER_CPU && caller.info.num_train_timesteps == 1000);
+    CHECK(caller.info.prediction_type == DDPM_PREDICTION_EPSILON && caller.info.threads >= 1);
+    CHECK(strcmp(caller.info.fallback_reason, "") == 0 && caller.info.runtime_path[0] != '\0');
+    CHECK(strncmp(caller.info.runtime_version, "1.", 2) == 0);
+    for (i = 0; i < sizeof caller.behind; i++) {
+        CHECK(caller.behind[i] == 0xCD);
+    }
+}
+
+#define CHECK_FIELD(field, value, text)                                                            \
+    do {                                                                                           \
+        ddpm_stream_desc desc = DDPM_STREAM_DESC_INIT;                                             \
+        desc.field = value;                                                                        \
+        CHECK_ERROR(ddpm_stream_create(engine, &desc, &stream), DDPM_ERROR_INVALID_ARGUMENT, text); \
+        CHECK(stream == NULL);                                                                     \
+    } while (0)
+
+static void stream_descriptors(ddpm_engine *engine) {
+    ddpm_stream_desc good = DDPM_STREAM_DESC_INIT;
+    ddpm_stream *stream = NULL;
+
+    CHECK_ERROR(ddpm_stream_create(NULL, &good, &stream), DDPM_ERROR_INVALID_ARGUMENT, "engine: found NULL");
+    CHECK_ERROR(ddpm_stream_create(engine, NULL, &stream), DDPM_ERROR_INVALID_ARGUMENT, "desc: found NULL");
+    CHECK_ERROR(ddpm_stream_create(engine, &good, NULL), DDPM_ERROR_INVALID_ARGUMENT, "stream: found NULL");
+    CHECK_FIELD(struct_size, 0, "desc: struct_size is 0");
+    CHECK_FIELD(sampler, 3, "desc.sampler: found 3, expected one of DDPM_SAMPLER_DEFAULT (0)");
+    CHECK_FIELD(spacing, 4, "desc.spacing: found 4");
+    CHECK_FIELD(clip, 3, "desc.clip: found 3");
+    CHECK_FIELD(variance_type, 3, "desc.variance_type: found 3");
+    CHECK_FIELD(preview, 3, "desc.preview: found 3");
+    CHECK_FIELD(reserved, 9, "desc.reserved: found 9");
+    CHECK_FIELD(steps, 1001, "1001");
+    CHECK_FIELD(steps, UINT32_MAX, "4294967295");
+    CHECK_FIELD(eta, 0.5f, "eta: found 0.5");
+    CHECK_FIELD(clip_range, 1.0f, "clip_range: found 1");
+    good.clip = DDPM_CLIP_RANGE;
+    CHECK_ERROR(ddpm_stream_create(engine, &good, &stream), DDPM_ERROR_INVALID_ARGUMENT, "clip");
+}
+
+static void stream_arguments(ddpm_stream *stream) {
+    ddpm_stream_status status = DDPM_STREAM_STATUS_INIT;
+    ddpm_frame_info info = DDPM_FRAME_INFO_INIT;
+    unsigned char pixels[8 * 8 * 4];
+    size_t i;
+
+    CHECK_ERROR(ddpm_step(NULL), DDPM_ERROR_INVALID_ARGUMENT, "ddpm_step: stream: found NULL");
+    CHECK_ERROR(ddpm_stream_get_status(NULL, &status), DDPM_ERROR_INVALID_ARGUMENT, "stream: found NULL");
+    CHECK_ERROR(ddpm_stream_get_status(stream, NULL), DDPM_ERROR_INVALID_ARGUMENT, "status: found NULL");
+    CHECK_ERROR(ddpm_stream_wait(NULL, 0), DDPM_ERROR_INVALID_ARGUMENT, "stream: found NULL");
+    CHECK_ERROR(ddpm_stream_reset(NULL, 0), DDPM_ERROR_INVALID_ARGUMENT, "stream: found NULL");
+    CHECK_ERROR(ddpm_stream_cancel(NULL), DDPM_ERROR_INVALID_ARGUMENT, "stream: found NULL");
+    CHECK_ERROR(ddpm_stream_destroy(NULL), DDPM_ERROR_INVALID_ARGUMENT, "stream: found NULL");
+    CHECK_ERROR(ddpm_stream_copy_frame(NULL, pixels, sizeof pixels, 0, NULL), DDPM_ERROR_INVALID_ARGUMENT,
+                "stream: found NULL");
+    CHECK_ERROR(ddpm_stream_copy_frame(stream, NULL, sizeof pixels, 0, NULL), DDPM_ERROR_INVALID_ARGUMENT, "dst: found NULL");
+
+    finish(stream);
+    memset(pixels, 0xCD, sizeof pixels);
+    status.struct_size = 4;
+    CHECK_ERROR(ddpm_stream_get_status(stream, &status), DDPM_ERROR_INVALID_ARGUMENT, "status: struct_size is 4");
+    info.struct_size = 0;
+    CHECK_ERROR(ddpm_stream_copy_frame(stream, pixels, sizeof pixels, 0, &info), DDPM_ERROR_INVALID_ARGUMENT,
+                "info: struct_size is 0");
+    info.struct_size = (uint32_t)sizeof info;
+    CHECK_ERROR(ddpm_stream_copy_frame(stream, pixels, sizeof pixels - 1, 0, &info), DDPM_ERROR_INVALID_ARGUMENT, "255");
+    CHECK_ERROR(ddpm_stream_copy_frame(stream, pixels, sizeof pixels, 31, &info), DDPM_ERROR_INVALID_ARGUMENT, "31");
+    CHECK_ERROR(ddpm_stream_copy_frame(stream, pixels, sizeof pixels, UINT64_MAX, &info), DDPM_ERROR_INVALID_ARGUMENT,
+                "row_stride");
+    CHECK_ERROR(ddpm_stream_copy_frame(stream, pixels, UINT64_MAX, 0, &info), DDPM_ERROR_INVALID_ARGUMENT, "dst_size");
+    CHECK(info.width == 0 && status.steps == 0);
+    for (i = 0; i < sizeof pixels; i++) {
+        CHECK(pixels[i] == 0xCD);
+    }
+    /* None of the refused calls took the frame away. */
+    CHECK_OK(ddpm_stream_copy_frame(stream, pixels, sizeof pixels, 0, &info));
+}
+
+int main(int argc, char **argv) {
+    ddpm_engine *engine;
+    ddpm_stream *stream;
+    CHECK(argc > 1);
+    CHECK(strcmp(ddpm_last_error(), "") == 0);
+    CHECK(ddpm_abi_version() == DDPM_ABI_VERSION);
+    CHECK(strcmp(ddpm_result_name(DDPM_ERROR_NON_FINITE), "DDPM_ERROR_NON_FINITE") == 0);
+    CHECK(strcmp(ddpm_result_name(12345), "unknown ddpm_result") == 0);
+    engine_arguments(argv[1]);
+    struct_sizes(argv[1]);
+    engine = load_engine(argv[1], "lin.onnx");
+    info_arguments(engine);
+    stream_descriptors(engine);
+    stream = make_stream(engine, 3, 1);
+    stream_arguments(stream);
+    CHECK_OK(ddpm_stream_destroy(stream));
+    CHECK_OK(ddpm_engine_destroy(engine));
+    return 0;
+}

@@ -1,0 +1,84 @@
+// ddpm.hpp: owners move, errors are values or exceptions as asked, and nothing is destroyed twice.
+#include <chrono>
+#include <ddpm.hpp>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "check.h"
+
+static_assert(!std::is_copy_constructible_v<ddpm::engine> && !std::is_copy_assignable_v<ddpm::engine>);
+static_assert(std::is_nothrow_move_constructible_v<ddpm::stream> && std::is_nothrow_move_assignable_v<ddpm::stream>);
+
+#ifdef DDPM_EXCEPTIONS
+
+static void errors_are_thrown() {
+    try {
+        ddpm::engine_desc desc;
+        ddpm::engine::create(desc);
+        CHECK(!"create without a model did not throw");
+    } catch (const ddpm::exception& error) {
+        CHECK(error.code() == DDPM_ERROR_INVALID_ARGUMENT);
+        CHECK(std::string(error.what()).find("desc.model_path") != std::string::npos);
+    }
+}
+
+int main(int, char** argv) {
+    errors_are_thrown();
+    const std::string model = path_in(argv[1], "lin.onnx");
+    ddpm::engine_desc desc;
+    desc.model_path = model.c_str();
+    auto engine = ddpm::engine::create(desc);
+    CHECK(engine.wait());
+    auto stream = ddpm::stream::create(engine, ddpm::stream_desc());
+    CHECK(stream.step() == ddpm::step_outcome::accepted);
+    CHECK(stream.wait());
+    stream.reset(3);
+    stream.cancel();
+    CHECK(stream.status().state == DDPM_STREAM_CANCELLED);
+    return 0;
+}
+
+#else
+
+int main(int, char** argv) {
+    using namespace std::chrono_literals;
+    const std::string model = path_in(argv[1], "lin.onnx");
+    ddpm::engine_desc desc;
+
+    auto refused = ddpm::engine::create(desc);
+    CHECK(!refused && refused.error().code == DDPM_ERROR_INVALID_ARGUMENT);
+    CHECK(refused.error().message.find("desc.model_path") != std::string::npos);
+
+    desc.model_path = model.c_str();
+    auto made = ddpm::engine::create(desc);
+    CHECK(made.ok());
+    ddpm::engine engine = std::move(made).value();
+    CHECK(engine.wait().value());
+    CHECK(engine.wait(0ms).value() && engine.wait(-1ms).value() && engine.wait(std::chrono::hours(10000)).value());
+    CHECK(engine.info()->width == 8);
+
+    ddpm::stream_desc options;
+    options.steps = 2;
+    ddpm::stream stream = std::move(ddpm::stream::create(engine, options)).value();
+    ddpm::stream other = std::move(ddpm::stream::create(engine, options)).value();
+    std::vector<unsigned char> pixels(8 * 8 * 4);
+    CHECK(!stream.copy_frame(pixels.data(), pixels.size()).value().has_value());
+    while (stream.step().value() != ddpm::step_outcome::done) {
+        CHECK(stream.wait().value());
+    }
+    const auto frame = stream.copy_frame(pixels.data(), pixels.size()).value();
+    CHECK(frame.has_value() && frame->step == 2);
+    CHECK(!stream.copy_frame(pixels.data(), 1).ok());
+    CHECK(stream.reset(4).ok() && stream.cancel().ok());
+
+    // Assignment ends the stream that was there; the engine may go before its streams.
+    ddpm_stream* const handle = stream.native();
+    other = std::move(stream);
+    CHECK(other.native() == handle && stream.native() == nullptr);
+    engine = std::move(ddpm::engine::create(desc)).value();
+    CHECK(other.step().error().code == DDPM_ERROR_ENGINE_CLOSED);
+    return 0;
+}
+
+#endif
