@@ -36,7 +36,8 @@ const USAGE: &str = "usage: reveal MODEL [options]
   --out DIR            where the pictures go (out)
   --scale N            each pixel is drawn N by N (8)";
 
-struct Settings {
+/// What the command line asks for.
+pub struct Settings {
     engine: EngineConfig,
     stream: StreamConfig,
     out: PathBuf,
@@ -54,7 +55,8 @@ fn choice<T: Copy>(option: &str, text: &str, choices: &[(&str, T)]) -> Result<T,
     })
 }
 
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
+/// The command line, or what is wrong with it.
+pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
     let model = arguments.next().filter(|model| !model.starts_with('-')).ok_or(USAGE)?;
     let stream = StreamConfig { seed: 7, preview: Preview::Sample, ..StreamConfig::default() };
     let engine = EngineConfig::new(&model);
@@ -131,7 +133,8 @@ fn run_frames(
     Ok(times_ms)
 }
 
-fn reveal(settings: Settings) -> Result<(), Box<dyn Error>> {
+/// The whole of it: load, reveal, write.
+pub fn reveal(settings: Settings) -> Result<(), Box<dyn Error>> {
     let model = settings.engine.model.name();
     let engine = Engine::new(settings.engine)?;
     engine.wait(None)?;

@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 
 use ddpm::engine::{Engine, EngineConfig};
 
+#[path = "../examples/reveal.rs"]
+#[allow(dead_code, reason = "an example is a program, and its main is not called here")]
+mod reveal;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
 
@@ -24,51 +28,19 @@ const TIME_LIMIT: Duration = Duration::from_secs(300);
 const WARNINGS: [&str; 7] =
     ["-pedantic-errors", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wundef", "-Werror"];
 
-/// Where cargo put the library, as it is with the profile of this test.
-struct Built {
-    shared: PathBuf,
-    archive: PathBuf,
-    reveal: PathBuf,
+/// Where cargo put the library when it built it for this test: beside this program.
+///
+/// To ask cargo for it (`cargo build`) would build a second one, with the features that the
+/// dependencies have in another selection of packages, over the one that the tests are linked with.
+fn built(name: &str) -> PathBuf {
+    let program = env::current_exe().expect("this program has a path");
+    let file = program.with_file_name(name);
+    assert!(file.exists(), "{}: not there, where cargo is known to put it", file.display());
+    file
 }
 
-/// Asks cargo for the library, since a test does not otherwise know where its cdylib is, or that it
-/// is fresh. The result is what the test was built with, so there is nothing to compile.
-fn built() -> &'static Built {
-    static BUILT: OnceLock<Built> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let target = Path::new(SCRATCH).parent().expect("target/tmp is in target");
-        let program = env::current_exe().expect("this program has a path");
-        let profile = match program.strip_prefix(target).ok().and_then(|path| path.iter().next()) {
-            Some(folder) if folder != "debug" => {
-                folder.to_str().expect("profiles have ASCII names")
-            }
-            _ => "dev",
-        };
-        let output = Command::new(env!("CARGO"))
-            .args(["build", "-p", "ddpm", "--lib", "--example", "reveal", "--profile", profile])
-            .args(["--message-format", "json", "--target-dir"])
-            .arg(target)
-            .current_dir(ROOT)
-            .output()
-            .expect("cargo runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let files: Vec<PathBuf> = String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .filter(|message| {
-                ["ddpm", "reveal"].map(Into::into).contains(&message["target"]["name"])
-            })
-            .filter_map(|message| message["filenames"].as_array().cloned())
-            .flatten()
-            .filter_map(|file| file.as_str().map(PathBuf::from))
-            .collect();
-        let find = |name: &str| {
-            let found = files.iter().find(|file| file.file_name().is_some_and(|file| file == name));
-            found.unwrap_or_else(|| panic!("cargo built no {name}: {files:?}")).clone()
-        };
-        let shared = format!("{}ddpm{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
-        Built { shared: find(&shared), archive: find("libddpm.a"), reveal: find("reveal") }
-    })
+fn shared_library() -> PathBuf {
+    built(&format!("{}ddpm{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX))
 }
 
 /// The ONNX Runtime that the library finds by itself.
@@ -110,15 +82,15 @@ fn compile(name: &str, source: &str, link: Link, options: &[&str]) -> PathBuf {
     if source.starts_with("examples/reveal") {
         command.args(["film", "frame_clock", "png"].map(|file| helper_object(file)));
     }
-    let built = built();
-    let folder = built.shared.parent().unwrap();
     match link {
         Link::Shared => {
+            let library = shared_library();
+            let folder = library.parent().unwrap();
             command.arg("-L").arg(folder).arg("-lddpm");
             command.arg(format!("-Wl,-rpath,{}", folder.display()));
         }
         Link::Static => {
-            command.arg(&built.archive);
+            command.arg(built("libddpm.a"));
             if cfg!(target_os = "linux") {
                 command.args(["-lgcc_s", "-lutil", "-lrt"]);
             }
@@ -190,8 +162,8 @@ fn wrong_arguments_are_errors_that_name_them() {
 fn what_cannot_be_loaded_is_an_error_that_names_it() {
     let text = format!("{ROOT}/Cargo.toml");
     // Any library that is not ONNX Runtime.
-    let other = built().shared.to_str().unwrap();
-    holds("load_failures.c", &[runtime().to_str().unwrap(), &text, other]);
+    let other = shared_library();
+    holds("load_failures.c", &[runtime().to_str().unwrap(), &text, other.to_str().unwrap()]);
 }
 
 #[test]
@@ -235,9 +207,8 @@ fn leaving_in_mid_step_keeps_the_exit_code() {
 #[test]
 fn plugin_from_another_folder_loads_and_unloads() {
     let program = compile("plugin", "tests/c/plugin.c", Link::None, &[]);
-    let library = &built().shared;
     let mut command = Command::new(program);
-    command.arg(models()).arg(library).arg("20").env_remove("LD_LIBRARY_PATH");
+    command.arg(models()).arg(shared_library()).arg("20").env_remove("LD_LIBRARY_PATH");
     expect_code(&mut command, 0);
 }
 
@@ -287,30 +258,39 @@ fn frames(path: &Path) -> (u32, Vec<Vec<u8>>) {
 
 #[test]
 fn reveal_writes_the_same_pictures_in_every_language() {
-    let programs = [
-        compile("reveal", "examples/reveal.c", Link::Shared, &[]),
-        compile("reveal_cpp", "examples/reveal.cpp", Link::Shared, &[]),
-        built().reveal.clone(),
-    ];
+    let scratch = Path::new(SCRATCH).join("c_api");
+    let model = models().join("open_size.onnx");
+    let arguments = |out: &Path| {
+        let options = "--steps 12 --seed 5 --sampler ddim --scale 3 --width 10 --height 6 --provider cpu --threads 1";
+        let mut arguments = vec![model.to_str().unwrap().to_owned(), "--out".to_owned()];
+        arguments.push(out.to_str().unwrap().to_owned());
+        arguments.extend(options.split(' ').map(str::to_owned));
+        arguments
+    };
     let mut written = Vec::new();
-    for program in programs {
-        let out = program.with_extension("out");
-        let mut command = Command::new(&program);
-        command.arg(models().join("open_size.onnx")).arg("--out").arg(&out);
-        command.args(["--steps", "12", "--seed", "5", "--sampler", "ddim", "--scale", "3"]);
-        command.args(["--width", "10", "--height", "6", "--provider", "cpu", "--threads", "1"]);
-        let said = String::from_utf8(expect_code(&mut command, 0).stdout).unwrap();
+    for (name, source) in [("reveal", "examples/reveal.c"), ("reveal_cpp", "examples/reveal.cpp")] {
+        let out = scratch.join(format!("{name}.out"));
+        let program = compile(name, source, Link::Shared, &[]);
+        let output = expect_code(Command::new(&program).args(arguments(&out)), 0);
+        let said = String::from_utf8(output.stdout).unwrap();
         assert!(said.contains("engine stepping: p50 "), "{said}");
-        let (sheet, animation) = (out.join("reveal-sheet.png"), out.join("reveal.png"));
-        assert!(said.contains(sheet.to_str().unwrap()), "{said}");
-        assert!(said.contains(animation.to_str().unwrap()), "{said}");
-        let animation = frames(&animation);
-        // A frame for each step, none lost, however quick the steps.
-        assert_eq!((animation.0, animation.1.len()), (30, 12));
-        written.push((frames(&sheet), animation));
+        assert!(said.contains(out.join("reveal-sheet.png").to_str().unwrap()), "{said}");
+        assert!(said.contains(out.join("reveal.png").to_str().unwrap()), "{said}");
+        written.push(out);
     }
-    assert_eq!(written[0].0.0, 10 * (30 + 4) + 4);
-    assert!(written.iter().all(|pictures| *pictures == written[0]));
+    let out = scratch.join("reveal_rust.out");
+    reveal::reveal(reveal::parse(arguments(&out).into_iter()).unwrap()).unwrap();
+    written.push(out);
+
+    let pictures = written
+        .iter()
+        .map(|out| (frames(&out.join("reveal-sheet.png")), frames(&out.join("reveal.png"))));
+    let pictures: Vec<_> = pictures.collect();
+    let (sheet, animation) = &pictures[0];
+    assert_eq!(sheet.0, 10 * (30 + 4) + 4);
+    // A frame for each step, none lost, however quick the steps.
+    assert_eq!((animation.0, animation.1.len()), (30, 12));
+    assert!(pictures.iter().all(|others| *others == pictures[0]));
 }
 
 #[test]
@@ -365,7 +345,7 @@ fn header_is_silent_in_every_standard() {
 #[cfg(target_os = "linux")]
 fn exactly_the_api_is_exported() {
     let output =
-        Command::new("nm").args(["-D", "--defined-only"]).arg(&built().shared).output().unwrap();
+        Command::new("nm").args(["-D", "--defined-only"]).arg(shared_library()).output().unwrap();
     let listed = String::from_utf8(output.stdout).unwrap();
     let exported: BTreeSet<&str> =
         listed.lines().filter_map(|line| line.split_whitespace().last()).collect();

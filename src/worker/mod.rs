@@ -161,7 +161,7 @@ impl<I: Send + Sync + 'static> Worker<I> {
         // On a thread's first send the channel asks for that thread's handle, which allocates once
         // where Rust did not start the thread. Hosts mostly step a stream where they made it, so
         // let it happen here and not in a frame.
-        thread::current();
+        drop(thread::current());
         Link { shared: Arc::clone(&self.shared), queue: self.queue.clone() }
     }
 
