@@ -20,7 +20,7 @@ INCLUDES := -Iinclude -Ibindings/cpp -Itests/c
 LINK := -L$(RELEASE) -lddpm -Wl,-rpath,$(abspath $(RELEASE)) -lpthread -ldl -lm
 HELPERS := examples/common/film.c examples/common/frame_clock.c examples/common/png.c
 
-.PHONY: help demo test check lint hosts header doc deny bench valgrind fetch clean
+.PHONY: help demo test check format lint hosts header doc deny bench valgrind fetch clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -39,8 +39,10 @@ check: lint hosts doc deny test ## what has to pass before a push
 fetch: ## put the pinned ONNX Runtime into the user's cache
 	@$(PYTHON) .ci/fetch_onnxruntime.py
 
-lint: ## formatting and clippy, warnings are errors
+format: ## whether every Rust file is as rustfmt leaves it
 	$(CARGO) fmt --all -- --check
+
+lint: format ## formatting, and clippy with warnings as errors
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 hosts: ## the header, C and C++ sources under every standard they promise, warnings are errors

@@ -47,7 +47,7 @@ fn shared_library() -> PathBuf {
 fn runtime() -> &'static Path {
     static RUNTIME: OnceLock<PathBuf> = OnceLock::new();
     RUNTIME.get_or_init(|| {
-        let engine = Engine::new(EngineConfig::new(&models().join("lin.onnx"))).unwrap();
+        let engine = Engine::new(EngineConfig::new(models().join("lin.onnx"))).unwrap();
         engine.wait(None).unwrap();
         engine.info().unwrap().runtime_library.clone()
     })
@@ -80,7 +80,7 @@ fn compile(name: &str, source: &str, link: Link, options: &[&str]) -> PathBuf {
         .args(["-Iinclude", "-Ibindings/cpp", "-Itests/c", source, "-o"])
         .arg(&program);
     if source.starts_with("examples/reveal") {
-        command.args(["film", "frame_clock", "png"].map(|file| helper_object(file)));
+        command.args(["film", "frame_clock", "png"].map(helper_object));
     }
     match link {
         Link::Shared => {
