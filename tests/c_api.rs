@@ -213,6 +213,18 @@ fn plugin_from_another_folder_loads_and_unloads() {
 }
 
 #[test]
+fn a_runtime_of_the_hosts_own_is_no_trouble() {
+    let ours = runtime();
+    let folder = Path::new(SCRATCH).join("c_api/host");
+    fs::create_dir_all(&folder).unwrap();
+    let own = folder.join(ours.file_name().unwrap());
+    fs::copy(ours, &own).unwrap();
+    for when in ["before", "after"] {
+        holds("other_runtime.c", &[ours.to_str().unwrap(), own.to_str().unwrap(), when]);
+    }
+}
+
+#[test]
 fn global_constructor_may_create_an_engine() {
     let source = "tests/c/global_constructor.cpp";
     let program = compile("global_constructor", source, Link::Shared, &[]);
