@@ -84,7 +84,7 @@ COST
     ddpm_stream_create                            no                      all the stream will use
     ddpm_stream_destroy                           no                      no
     ddpm_engine_wait, ddpm_stream_wait            up to the timeout       no
-    ddpm_engine_destroy                           up to one model run     no
+    ddpm_engine_destroy                           until the worker ends   no
     any call that returns an error                as above                the message
 */
 
