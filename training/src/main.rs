@@ -76,7 +76,7 @@ enum Command {
 }
 
 fn run(command: Command) -> Result<()> {
-    let device = device();
+    let device = Device::flex();
     match command {
         Command::Fit { config, out, resume } => {
             let mut config = Config::read(&config)?;
@@ -115,13 +115,6 @@ fn run(command: Command) -> Result<()> {
             picture::write_grid(&out, &images, config.data.width, config.data.height)
         }
     }
-}
-
-fn device() -> Device {
-    #[cfg(feature = "cuda")]
-    return Device::cuda(0);
-    #[cfg(not(feature = "cuda"))]
-    Device::flex()
 }
 
 fn main() -> ExitCode {

@@ -21,7 +21,7 @@ use burn::tensor::Tensor;
 pub use conv::ConvGeometry;
 
 /// Backend operations behind [`conv2d`] and [`group_norm`]. Shapes are as documented there.
-#[backend_extension(Flex, Cube: cfg(feature = "cuda"), Autodiff)]
+#[backend_extension(Flex, Autodiff)]
 pub trait TrainingOps: Backend {
     /// Forward pass of [`conv2d`].
     fn nhwc_conv2d(
@@ -67,9 +67,6 @@ pub trait TrainingOps: Backend {
         composed::group_norm_backward::<Self>(input, gamma, beta, output_grad, groups, silu)
     }
 }
-
-#[cfg(feature = "cuda")]
-impl TrainingOps for burn::backend::Cuda {}
 
 /// Convolution with "same" zero padding and stride 1 on an NHWC tensor, plus a per-channel shift.
 ///
