@@ -9,6 +9,8 @@
 mod progress;
 mod stream_core;
 mod triple_buffer;
+#[cfg(test)]
+mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

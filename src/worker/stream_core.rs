@@ -1,11 +1,11 @@
 //! One stream as the host and the worker share it.
 //!
 //! The host side reads and moves the progress word and takes frames; the worker side owns the run.
-//! The only locks the host takes are its own (a frame being copied, a reset) and the wait lock,
-//! which nobody holds while anything runs. This module must not know where steps are queued.
+//! The only locks the host takes are its own (a frame being copied, a reset) and, where a thread
+//! waits, the wait lock; nobody holds that while anything runs. This module must not know where steps are queued.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -108,6 +108,7 @@ pub(crate) struct StreamCore {
     /// Epoch (high half) and generation (low half) of the newest frame.
     published: AtomicU64,
     error: Mutex<Option<Error>>,
+    waiters: AtomicU32,
     wait_lock: Mutex<()>,
     settled: Condvar,
     timesteps: Box<[f64]>,
@@ -152,6 +153,7 @@ impl StreamCore {
             frames: Mutex::new(reader),
             published: AtomicU64::new(0),
             error: Mutex::new(None),
+            waiters: AtomicU32::new(0),
             wait_lock: Mutex::new(()),
             settled: Condvar::new(),
             timesteps,
@@ -247,25 +249,26 @@ impl StreamCore {
     /// Host: waits until no step is in flight; false where `timeout` passed first.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.waiters.fetch_add(1, Ordering::SeqCst);
         let mut lock = self.wait_lock.lock();
-        loop {
+        let mut timed_out = false;
+        let outcome = loop {
+            // Pairs with the fence in `notify`: either this sees the change, or that the waiter.
+            fence(Ordering::SeqCst);
             match self.progress.snapshot().state {
+                StreamState::Failed => break Err(self.sticky_error()),
+                StreamState::Stepping if timed_out => break Ok(false),
                 StreamState::Stepping => {}
-                StreamState::Failed => return Err(self.sticky_error()),
-                StreamState::Idle | StreamState::Done | StreamState::Cancelled => return Ok(true),
+                StreamState::Idle | StreamState::Done | StreamState::Cancelled => break Ok(true),
             }
             match deadline {
                 None => self.settled.wait(&mut lock),
-                Some(at) if self.settled.wait_until(&mut lock, at).timed_out() => {
-                    return match self.progress.snapshot().state {
-                        StreamState::Stepping => Ok(false),
-                        StreamState::Failed => Err(self.sticky_error()),
-                        StreamState::Idle | StreamState::Done | StreamState::Cancelled => Ok(true),
-                    };
-                }
-                Some(_) => {}
+                Some(at) => timed_out = self.settled.wait_until(&mut lock, at).timed_out(),
             }
-        }
+        };
+        drop(lock);
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
+        outcome
     }
 
     /// Worker: makes the step, publishes its frame. Does nothing where the step is no longer wanted.
@@ -323,6 +326,11 @@ impl StreamCore {
     }
 
     fn notify(&self) {
+        fence(Ordering::SeqCst);
+        // A frame loop does not wait, and then no lock is touched.
+        if self.waiters.load(Ordering::SeqCst) == 0 {
+            return;
+        }
         // Taken so that a waiter between its look at the word and its sleep cannot miss this.
         drop(self.wait_lock.lock());
         self.settled.notify_all();

@@ -1,0 +1,277 @@
+//! The worker with models made for the occasion: blocked, failing and panicking ones.
+
+use std::sync::mpsc;
+
+use ndarray::{ArrayView4, ArrayViewMut4};
+
+use super::*;
+use crate::model::ModelConfig;
+use crate::sampler::Sampler;
+
+/// Halves its sample, after whatever `before` does with the timestep.
+struct Fake<F> {
+    config: ModelConfig,
+    before: F,
+}
+
+impl<F: FnMut(f64) -> Result<()> + Send> Denoiser for Fake<F> {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn predict(
+        &mut self,
+        sample: ArrayView4<'_, f32>,
+        timesteps: &[f64],
+        mut output: ArrayViewMut4<'_, f32>,
+    ) -> Result<()> {
+        (self.before)(timesteps[0])?;
+        output.zip_mut_with(&sample, |out, &x| *out = 0.5 * x);
+        Ok(())
+    }
+}
+
+fn model() -> ModelConfig {
+    ModelConfig::ddpm(1, 4, 4)
+}
+
+fn worker(before: impl FnMut(f64) -> Result<()> + Send + 'static) -> Worker<()> {
+    let denoiser = Box::new(Fake { config: model(), before });
+    let worker = Worker::spawn(Arc::new(|| {}), || Ok(Loaded { denoiser, info: () })).unwrap();
+    worker.wait(None).unwrap();
+    worker
+}
+
+fn stream(seed: u64) -> Arc<StreamCore> {
+    let sampler = model().sampler_config(Sampler::Ddpm, 5);
+    Arc::new(StreamCore::new(&model(), &sampler, seed, Preview::Sample).unwrap())
+}
+
+/// A model that announces each call and then waits to be let go.
+struct Gate {
+    entered: mpsc::Receiver<f64>,
+    leave: mpsc::Sender<()>,
+}
+
+fn gated() -> (Gate, impl FnMut(f64) -> Result<()> + Send) {
+    let (enter, entered) = mpsc::channel();
+    let (leave, left) = mpsc::channel();
+    let before = move |t| {
+        enter.send(t).unwrap();
+        left.recv().unwrap();
+        Ok(())
+    };
+    (Gate { entered, leave }, before)
+}
+
+fn frame(core: &StreamCore) -> Option<(FrameInfo, Vec<u8>)> {
+    let mut pixels = vec![0; 4 * 4 * 4];
+    let info = core.copy_frame(&mut pixels, 16, FrameFormat::Rgba8).unwrap()?;
+    Some((info, pixels))
+}
+
+fn one_step(link: &Link<()>, core: &Arc<StreamCore>) {
+    assert_eq!(link.step(core).unwrap(), StepOutcome::Accepted);
+    assert!(core.wait(None).unwrap());
+}
+
+#[test]
+fn a_reset_discards_the_step_in_flight() {
+    let (gate, before) = gated();
+    let worker = worker(before);
+    let (link, core) = (worker.link(), stream(1));
+    link.step(&core).unwrap();
+    gate.entered.recv().unwrap();
+    core.reset(Some(2));
+    assert_eq!(core.status().state, StreamState::Idle);
+    // Accepted at once, though the old step still runs.
+    assert_eq!(link.step(&core).unwrap(), StepOutcome::Accepted);
+    gate.leave.send(()).unwrap();
+    gate.entered.recv().unwrap();
+    // The old step is over and left no trace.
+    assert_eq!((core.status().step, core.status().generation), (0, 0));
+    assert!(frame(&core).is_none());
+    gate.leave.send(()).unwrap();
+    core.wait(None).unwrap();
+    let (info, pixels) = frame(&core).unwrap();
+    assert_eq!(info.step, 1);
+
+    let fresh = stream(2);
+    link.step(&fresh).unwrap();
+    gate.entered.recv().unwrap();
+    gate.leave.send(()).unwrap();
+    fresh.wait(None).unwrap();
+    assert_eq!(frame(&fresh).unwrap().1, pixels);
+}
+
+#[test]
+fn a_cancel_discards_the_step_in_flight_and_keeps_the_last_frame() {
+    let (gate, before) = gated();
+    let worker = worker(before);
+    let (link, core) = (worker.link(), stream(1));
+    gate.leave.send(()).unwrap();
+    one_step(&link, &core);
+    gate.entered.recv().unwrap();
+    link.step(&core).unwrap();
+    gate.entered.recv().unwrap();
+    core.cancel();
+    assert!(core.wait(None).unwrap());
+    gate.leave.send(()).unwrap();
+    assert_eq!(link.step(&core).unwrap(), StepOutcome::Done);
+    let status = core.status();
+    assert_eq!((status.state, status.step), (StreamState::Cancelled, 1));
+    assert_eq!(frame(&core).unwrap().0.step, 1);
+}
+
+#[test]
+fn streams_take_turns() {
+    let (gate, before) = gated();
+    let worker = worker(before);
+    let link = worker.link();
+    let cores = [stream(1), stream(2), stream(3)];
+    link.step(&cores[0]).unwrap();
+    for _ in 0..6 {
+        gate.entered.recv().unwrap();
+        // All want a step; the one being served is busy.
+        let taken = cores.each_ref().map(|core| link.step(core).unwrap());
+        assert!(taken.contains(&StepOutcome::Busy));
+        gate.leave.send(()).unwrap();
+    }
+    gate.entered.recv().unwrap();
+    let steps = cores.each_ref().map(|core| core.status().step);
+    assert_eq!(steps, [2; 3]);
+    gate.leave.send(()).unwrap();
+    // Let the rest through.
+    drop(gate.leave);
+}
+
+#[test]
+fn a_full_queue_is_busy_and_loses_nothing() {
+    let (gate, before) = gated();
+    let worker = worker(before);
+    let link = worker.link();
+    let first = stream(0);
+    link.step(&first).unwrap();
+    gate.entered.recv().unwrap();
+    let cores: Vec<_> = (0..QUEUE as u64).map(stream).collect();
+    for core in &cores {
+        assert_eq!(link.step(core).unwrap(), StepOutcome::Accepted);
+    }
+    let late = stream(9);
+    assert_eq!(link.step(&late).unwrap(), StepOutcome::Busy);
+    assert_eq!(late.status().state, StreamState::Idle);
+    (0..=QUEUE).for_each(|_| gate.leave.send(()).unwrap());
+    for core in &cores {
+        assert!(core.wait(None).unwrap());
+        assert_eq!(core.status().step, 1);
+    }
+    gate.leave.send(()).unwrap();
+    one_step(&link, &late);
+}
+
+#[test]
+fn a_close_ends_the_step_in_flight_and_those_that_wait() {
+    let (enter, entered) = mpsc::channel();
+    let (stop, stopped) = mpsc::channel();
+    let denoiser = Box::new(Fake {
+        config: model(),
+        before: move |_| {
+            enter.send(()).unwrap();
+            stopped.recv().unwrap();
+            Err(Error::new(ErrorKind::Inference, "terminated"))
+        },
+    });
+    let stop = Mutex::new(stop);
+    let interrupt = Arc::new(move || {
+        let _ = stop.lock().send(());
+    });
+    let worker = Worker::spawn(interrupt, || Ok(Loaded { denoiser, info: () })).unwrap();
+    worker.wait(None).unwrap();
+    let link = worker.link();
+    let (running, waiting) = (stream(1), stream(2));
+    link.step(&running).unwrap();
+    entered.recv().unwrap();
+    link.step(&waiting).unwrap();
+    let waiter = {
+        let waiting = Arc::clone(&waiting);
+        thread::spawn(move || waiting.wait(None).unwrap_err())
+    };
+    worker.close().unwrap();
+    assert_eq!(waiter.join().unwrap().kind(), ErrorKind::EngineClosed);
+    for core in [&running, &waiting] {
+        assert_eq!(core.wait(None).unwrap_err().kind(), ErrorKind::EngineClosed);
+        assert_eq!(link.step(core).unwrap_err().kind(), ErrorKind::EngineClosed);
+    }
+    assert_eq!(worker.state(), EngineState::Closed);
+    assert_eq!(worker.wait(None).unwrap_err().kind(), ErrorKind::EngineClosed);
+    worker.close().unwrap();
+}
+
+#[test]
+fn an_error_stays_with_its_stream_until_a_reset() {
+    let worker = worker(|t| {
+        if t < 500.0 { Err(Error::new(ErrorKind::Inference, "low")) } else { Ok(()) }
+    });
+    let (link, core, other) = (worker.link(), stream(1), stream(2));
+    one_step(&link, &core);
+    one_step(&link, &core);
+    one_step(&link, &core);
+    link.step(&core).unwrap();
+    for _ in 0..2 {
+        assert_eq!(core.wait(None).unwrap_err().message(), "low");
+        assert_eq!(link.step(&core).unwrap_err().message(), "low");
+    }
+    assert_eq!((core.status().state, core.status().step), (StreamState::Failed, 3));
+    one_step(&link, &other);
+    core.reset(None);
+    one_step(&link, &core);
+    assert_eq!(worker.state(), EngineState::Ready);
+}
+
+#[test]
+fn a_panic_in_a_step_is_an_error_everywhere_and_no_crash() {
+    let worker = worker(|t| if t < 900.0 { panic!("at {t}") } else { Ok(()) });
+    let (link, core, other) = (worker.link(), stream(1), stream(2));
+    one_step(&link, &core);
+    link.step(&core).unwrap();
+    let error = core.wait(None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert!(error.to_string().contains("at 799"), "{error}");
+    link.step(&other).unwrap();
+    assert_eq!(other.wait(None).unwrap_err(), error);
+    assert_eq!(worker.state(), EngineState::Failed);
+    assert_eq!(worker.info().unwrap_err(), error);
+    worker.close().unwrap();
+}
+
+#[test]
+fn a_panic_in_the_load_is_a_failed_load() {
+    let worker = Worker::<()>::spawn(Arc::new(|| {}), || panic!("loading")).unwrap();
+    let error = worker.wait(None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert!(error.to_string().contains("loading"), "{error}");
+    assert_eq!(worker.wait(None).unwrap_err(), error);
+}
+
+#[test]
+fn the_thread_cannot_close_itself() {
+    let (send, receive) = mpsc::channel::<Arc<Worker<()>>>();
+    let (told, tell) = mpsc::channel();
+    let denoiser = Box::new(Fake {
+        config: model(),
+        before: move |_| {
+            let own = receive.recv().unwrap();
+            told.send(own.close().unwrap_err().kind()).unwrap();
+            // The last handle may go here as well, and must not wait for this thread.
+            drop(own);
+            Ok(())
+        },
+    });
+    let worker =
+        Arc::new(Worker::spawn(Arc::new(|| {}), || Ok(Loaded { denoiser, info: () })).unwrap());
+    worker.wait(None).unwrap();
+    let (link, core) = (worker.link(), stream(1));
+    link.step(&core).unwrap();
+    send.send(worker).unwrap();
+    assert_eq!(tell.recv().unwrap(), ErrorKind::InvalidArgument);
+}
