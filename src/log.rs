@@ -88,10 +88,7 @@ mod tests {
 
     #[test]
     fn a_panicking_sink_is_contained() {
-        let logger = Logger::new(
-            Some(Arc::new(|_, _: &str| panic!("host"))),
-            LogLevel::Debug,
-        );
+        let logger = Logger::new(Some(Arc::new(|_, _: &str| panic!("host"))), LogLevel::Debug);
         logger.log(LogLevel::Error, "text");
     }
 }

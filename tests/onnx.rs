@@ -101,7 +101,11 @@ fn the_timestep_is_fed_in_whatever_type_and_rank_is_declared() {
                 let (_, output) = predict(&mut denoiser, &[t]).unwrap();
                 // One division in f32; every t here is exact in f16 too.
                 let expected = t as f32 / 1000.0;
-                assert!(output.iter().all(|&v| v == expected), "{name} at {t}: {}", output[[0, 0, 0, 0]]);
+                assert!(
+                    output.iter().all(|&v| v == expected),
+                    "{name} at {t}: {}",
+                    output[[0, 0, 0, 0]]
+                );
             }
         }
     }
@@ -179,7 +183,11 @@ fn two_outputs_that_fit_are_ambiguous_until_one_is_named() {
 fn inputs_and_outputs_without_a_role_are_refused_at_load() {
     refused("extra_input", ErrorKind::Model, &["\"context\" float32 [?, 77, 32] is required"]);
     refused("class_labels", ErrorKind::Unsupported, &["\"class_labels\" int64 [?]"]);
-    refused("wrong_channels", ErrorKind::Model, &["\"out_sample\" is [?, 1, 8, 8]", "[N, 3, 8, 8]"]);
+    refused(
+        "wrong_channels",
+        ErrorKind::Model,
+        &["\"out_sample\" is [?, 1, 8, 8]", "[N, 3, 8, 8]"],
+    );
     refused("two_channels", ErrorKind::Model, &["has 2 channels"]);
     refused("learned_range", ErrorKind::Unsupported, &["\"out_sample\" has 6 channels"]);
 }
@@ -187,8 +195,12 @@ fn inputs_and_outputs_without_a_role_are_refused_at_load() {
 #[test]
 fn versions_from_the_future_are_refused_with_both_numbers() {
     let error = refused("ir_version_99", ErrorKind::Model, &["IR version", "99"]);
-    let numbers = error.to_string().split(|c: char| !c.is_ascii_digit()).map(str::to_owned)
-        .filter(|part| part.len() == 2).collect::<Vec<_>>();
+    let numbers = error
+        .to_string()
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::to_owned)
+        .filter(|part| part.len() == 2)
+        .collect::<Vec<_>>();
     assert!(numbers.len() >= 2, "{error} does not say what is supported");
     refused("opset_99", ErrorKind::Model, &["99", "till opset"]);
 }
@@ -230,8 +242,7 @@ fn an_open_size_must_be_given_by_the_caller_or_the_metadata() {
 
 #[test]
 fn a_model_that_cannot_run_at_its_size_fails_at_load() {
-    let overrides =
-        ModelOverrides { height: Some(8), width: Some(9), ..ModelOverrides::default() };
+    let overrides = ModelOverrides { height: Some(8), width: Some(9), ..ModelOverrides::default() };
     let options = OnnxOptions { overrides, ..cpu() };
     let source = ModelSource::from(&model("needs_width_8"));
     let error = OnnxDenoiser::load(&source, &options).unwrap_err();
@@ -344,15 +355,17 @@ fn external_data_that_is_missing_is_named() {
 fn cuda_on_a_runtime_without_it_is_an_error_and_auto_says_why_it_took_the_cpu() {
     let source = ModelSource::from(&model("lin"));
     let started = Instant::now();
-    let on = |provider| {
-        OnnxDenoiser::load(&source, &OnnxOptions { provider, ..OnnxOptions::default() })
-    };
+    let on =
+        |provider| OnnxDenoiser::load(&source, &OnnxOptions { provider, ..OnnxOptions::default() });
     let cuda = on(Provider::Cuda);
     let auto = on(Provider::Auto).unwrap();
     match cuda {
         // A machine with CUDA: both use it.
         Ok(loaded) => {
-            assert_eq!((loaded.info().provider, auto.info().provider), (Provider::Cuda, Provider::Cuda));
+            assert_eq!(
+                (loaded.info().provider, auto.info().provider),
+                (Provider::Cuda, Provider::Cuda)
+            );
             assert_eq!(auto.info().fallback_reason, None);
         }
         Err(error) => {

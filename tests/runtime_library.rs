@@ -75,7 +75,8 @@ fn run(mut command: Command) -> (Option<i32>, String) {
         std::thread::sleep(Duration::from_millis(10));
     }
     let output = child.wait_with_output().unwrap();
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let text =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     (output.status.code(), text.concat())
 }
 
@@ -117,7 +118,8 @@ fn a_folder_is_refused_by_name_twice_and_a_good_file_then_works() {
 fn another_library_is_refused_by_name_twice_and_a_good_one_then_works() {
     // Whichever libm this very process has loaded.
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let libm = maps.split_whitespace().find(|word| word.contains("libm.so") || word.contains("libm-"));
+    let libm =
+        maps.split_whitespace().find(|word| word.contains("libm.so") || word.contains("libm-"));
     refused_file(Path::new(libm.expect("no libm is loaded")));
 }
 

@@ -44,15 +44,12 @@ impl Engine {
         let options = OnnxOptions { runtime_library, provider, threads, overrides, log };
         let interrupt = Interrupt::new();
         let stop = interrupt.clone();
-        let worker = Worker::spawn(
-            Arc::new(move || stop.stop()),
-            move || {
-                let denoiser = OnnxDenoiser::load_interruptible(&model, &options, &interrupt)?;
-                denoiser.expect_batch(1)?;
-                let info = denoiser.info().clone();
-                Ok(Loaded { denoiser: Box::new(denoiser), info })
-            },
-        )?;
+        let worker = Worker::spawn(Arc::new(move || stop.stop()), move || {
+            let denoiser = OnnxDenoiser::load_interruptible(&model, &options, &interrupt)?;
+            denoiser.expect_batch(1)?;
+            let info = denoiser.info().clone();
+            Ok(Loaded { denoiser: Box::new(denoiser), info })
+        })?;
         Ok(Self { worker })
     }
 

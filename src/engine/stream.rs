@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::worker::{
-    FrameFormat, FrameInfo, Link, StepOutcome, StreamCore, StreamStatus,
-};
+use crate::worker::{FrameFormat, FrameInfo, Link, StepOutcome, StreamCore, StreamStatus};
 
 use super::EngineInfo;
 

@@ -102,7 +102,8 @@ impl Binding {
     ) -> Result<()> {
         self.sample.write(sample);
         self.timestep.write(timesteps, &roles.timestep.name)?;
-        let fault = |error: ort::Error| Error::new(ErrorKind::Inference, error.message().trim_end());
+        let fault =
+            |error: ort::Error| Error::new(ErrorKind::Inference, error.message().trim_end());
         if self.rebind {
             self.bind_inputs(roles).map_err(fault)?;
         }
@@ -187,9 +188,7 @@ impl TimestepTensor {
                 whole("int32")?;
                 fill(tensor.extract_tensor_mut().1, timesteps, name, |t| t as i32)
             }
-            Self::F32(tensor) => {
-                fill(tensor.extract_tensor_mut().1, timesteps, name, |t| t as f32)
-            }
+            Self::F32(tensor) => fill(tensor.extract_tensor_mut().1, timesteps, name, |t| t as f32),
             Self::F16(tensor) => {
                 fill(tensor.extract_tensor_mut().1, timesteps, name, f16::from_f64)
             }

@@ -77,7 +77,8 @@ fn push_all(into: &mut Vec<Candidate>, origin: Origin, folder: &Path, paths: Vec
 
 /// The project's cache folder, the same as `.ci/fetch_onnxruntime.py` fills.
 fn cache_root() -> Option<PathBuf> {
-    let folder = |variable: &str| env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let folder =
+        |variable: &str| env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from);
     let root = if let Some(root) = folder("DDPM_CACHE") {
         root
     } else if let Some(caches) = folder("XDG_CACHE_HOME") {
@@ -106,9 +107,7 @@ fn cached(root: &Path) -> Vec<PathBuf> {
 /// The files in `folder` that are named like the runtime, highest version first.
 fn libraries_in(folder: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = entries(folder).filter(|path| is_library_name(path)).collect();
-    found.sort_by_key(|path| {
-        Reverse(path.file_name().and_then(|name| name.to_str()).map(numbers))
-    });
+    found.sort_by_key(|path| Reverse(path.file_name().and_then(|name| name.to_str()).map(numbers)));
     found
 }
 

@@ -281,7 +281,9 @@ impl Entry<'_> {
             sensible.then_some(golden)
         };
         parse().ok_or_else(|| {
-            self.refuse("{\"seed\": integer, \"timestep\": number, \"mean_square\": number above 0}")
+            self.refuse(
+                "{\"seed\": integer, \"timestep\": number, \"mean_square\": number above 0}",
+            )
         })
     }
 }
@@ -403,8 +405,7 @@ mod tests {
             clip_sample_range: Some(Some(3.0)),
             ..ModelOverrides::default()
         };
-        let config =
-            found.resolve([3, 8, 8], &overrides, "m.onnx", &Logger::default()).unwrap();
+        let config = found.resolve([3, 8, 8], &overrides, "m.onnx", &Logger::default()).unwrap();
         let expected = ModelConfig {
             prediction_type: PredictionType::VPrediction,
             beta_schedule: BetaSchedule::SquaredcosCapV2,
@@ -423,9 +424,15 @@ mod tests {
         let config = found.resolve([3, 8, 8], &overrides, "m.onnx", &log).unwrap();
         assert_eq!(config, ModelConfig::ddpm(3, 8, 8));
         let seen = seen.lock().unwrap();
-        for key in ["beta_schedule", "beta_start", "beta_end", "num_train_timesteps",
-            "rescale_betas_zero_snr", "variance_type", "clip_sample_range"]
-        {
+        for key in [
+            "beta_schedule",
+            "beta_start",
+            "beta_end",
+            "num_train_timesteps",
+            "rescale_betas_zero_snr",
+            "variance_type",
+            "clip_sample_range",
+        ] {
             let lines = seen.iter().filter(|line| line.contains(&format!("no ddpm.{key},")));
             assert_eq!(lines.count(), 1, "{key}: {seen:?}");
         }

@@ -37,8 +37,9 @@ impl fmt::Display for Provider {
 /// a missing symbol. Errors: `Provider` with the runtime's reason.
 pub(super) fn register_cuda(builder: SessionBuilder, runtime: &Runtime) -> Result<SessionBuilder> {
     let refuse = |reason: String| Error::new(ErrorKind::Provider, reason);
-    let built_in = ep::CUDA::is_available()
-        .map_err(|error| refuse(format!("CUDA: the runtime does not list its providers: {error}")))?;
+    let built_in = ep::CUDA::is_available().map_err(|error| {
+        refuse(format!("CUDA: the runtime does not list its providers: {error}"))
+    })?;
     if !built_in {
         return Err(refuse(format!(
             "CUDA: {} (ONNX Runtime {}) is built without it; a build with CUDA is needed, such as that of the package onnxruntime-gpu",
@@ -53,7 +54,5 @@ pub(super) fn register_cuda(builder: SessionBuilder, runtime: &Runtime) -> Resul
         .with_tf32(false)
         .build()
         .error_on_failure();
-    builder
-        .with_execution_providers([cuda])
-        .map_err(|error| refuse(format!("CUDA: {error}")))
+    builder.with_execution_providers([cuda]).map_err(|error| refuse(format!("CUDA: {error}")))
 }

@@ -234,9 +234,10 @@ impl Roles {
             ));
         }
         let expected = [channels, height, width];
-        let fits = output.dims[1..].iter().zip(expected).all(|(dim, expected)| {
-            dim.is_none_or(|dim| dim == expected)
-        });
+        let fits = output.dims[1..]
+            .iter()
+            .zip(expected)
+            .all(|(dim, expected)| dim.is_none_or(|dim| dim == expected));
         if fits {
             return Ok(());
         }
@@ -465,7 +466,10 @@ mod tests {
         let inputs = [f32("sample", OPEN), i64("timestep", &[-1]), i64("class_labels", &[-1])];
         let error = find(&inputs, &[f32("out", OPEN)]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("\"class_labels\" int64 [?] takes class labels"), "{error}");
+        assert!(
+            error.to_string().contains("\"class_labels\" int64 [?] takes class labels"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -476,11 +480,9 @@ mod tests {
         assert_eq!(roles.shape(&none, &metadata, MODEL).unwrap(), [3, 16, 24]);
         let given = ModelOverrides { height: Some(8), ..ModelOverrides::default() };
         assert_eq!(roles.shape(&given, &metadata, MODEL).unwrap(), [3, 8, 24]);
-        let fixed = find(
-            &[f32("sample", &[-1, 3, 32, 48]), i64("timestep", &[-1])],
-            &[f32("out", OPEN)],
-        )
-        .unwrap();
+        let fixed =
+            find(&[f32("sample", &[-1, 3, 32, 48]), i64("timestep", &[-1])], &[f32("out", OPEN)])
+                .unwrap();
         assert_eq!(fixed.shape(&none, &metadata, MODEL).unwrap(), [3, 32, 48]);
         let error = fixed.shape(&given, &metadata, MODEL).unwrap_err().to_string();
         assert!(error.contains("height: found 8, expected 32"), "{error}");

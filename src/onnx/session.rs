@@ -277,7 +277,8 @@ impl Denoiser for OnnxDenoiser {
                 self.name
             )));
         }
-        let contiguous = || Error::invalid_argument("sample and output: expected C-contiguous arrays");
+        let contiguous =
+            || Error::invalid_argument("sample and output: expected C-contiguous arrays");
         let sample = sample.to_slice().ok_or_else(contiguous)?;
         let output = output.as_slice_mut().ok_or_else(contiguous)?;
         if batch == 0 {
@@ -410,10 +411,7 @@ fn metadata_pairs(session: &Session) -> ort::Result<Vec<(String, String)>> {
     let mut keys = metadata.custom_keys()?;
     // The runtime keeps them in a hash map; errors should not depend on its order.
     keys.sort();
-    Ok(keys
-        .into_iter()
-        .filter_map(|key| metadata.custom(&key).map(|value| (key, value)))
-        .collect())
+    Ok(keys.into_iter().filter_map(|key| metadata.custom(&key).map(|value| (key, value))).collect())
 }
 
 fn threads(given: u32) -> Result<u32> {

@@ -8,9 +8,9 @@
 
 mod progress;
 mod stream_core;
-mod triple_buffer;
 #[cfg(test)]
 mod tests;
+mod triple_buffer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -185,7 +185,6 @@ impl<I: Send + Sync + 'static> Worker<I> {
         }
         Ok(())
     }
-
 }
 
 impl<I> Worker<I> {

@@ -35,14 +35,8 @@ enum Phase {
     Failed,
 }
 
-const PHASES: [Phase; 6] = [
-    Phase::Idle,
-    Phase::Stepping,
-    Phase::Committed,
-    Phase::Done,
-    Phase::Cancelled,
-    Phase::Failed,
-];
+const PHASES: [Phase; 6] =
+    [Phase::Idle, Phase::Stepping, Phase::Committed, Phase::Done, Phase::Cancelled, Phase::Failed];
 const STEP_BITS: u32 = 24;
 const STEP_MASK: u32 = (1 << STEP_BITS) - 1;
 

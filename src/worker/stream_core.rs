@@ -139,12 +139,8 @@ impl StreamCore {
             .checked_mul(model.height)
             .and_then(|pixels| pixels.checked_mul(image::BYTES_PER_PIXEL))
             .ok_or_else(|| Error::invalid_argument("frame size: width x height x 4 overflows"))?;
-        let (writer, reader) = triple_buffer(|| Frame {
-            pixels: vec![0; bytes],
-            epoch: 0,
-            step: 0,
-            generation: 0,
-        });
+        let (writer, reader) =
+            triple_buffer(|| Frame { pixels: vec![0; bytes], epoch: 0, step: 0, generation: 0 });
         Ok(Self {
             progress: Progress::new(),
             seeds: [AtomicU64::new(seed), AtomicU64::new(seed)],
@@ -348,7 +344,8 @@ fn check_target(len: usize, row_stride: usize, row: usize, height: usize) -> Res
         )));
     }
     // The last row needs no padding behind it.
-    let needed = row_stride.checked_mul(height.saturating_sub(1)).and_then(|rows| rows.checked_add(row));
+    let needed =
+        row_stride.checked_mul(height.saturating_sub(1)).and_then(|rows| rows.checked_add(row));
     match needed {
         Some(needed) if needed <= len => Ok(()),
         _ => Err(Error::invalid_argument(format!(
@@ -394,7 +391,8 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         if !self.settled {
-            let error = Error::new(ErrorKind::EngineClosed, "the engine was closed during the step");
+            let error =
+                Error::new(ErrorKind::EngineClosed, "the engine was closed during the step");
             self.core.fail(self.ticket, error);
         }
     }

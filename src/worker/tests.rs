@@ -209,9 +209,8 @@ fn a_close_ends_the_step_in_flight_and_those_that_wait() {
 
 #[test]
 fn an_error_stays_with_its_stream_until_a_reset() {
-    let worker = worker(|t| {
-        if t < 500.0 { Err(Error::new(ErrorKind::Inference, "low")) } else { Ok(()) }
-    });
+    let worker =
+        worker(|t| if t < 500.0 { Err(Error::new(ErrorKind::Inference, "low")) } else { Ok(()) });
     let (link, core, other) = (worker.link(), stream(1), stream(2));
     one_step(&link, &core);
     one_step(&link, &core);
