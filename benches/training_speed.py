@@ -1,0 +1,363 @@
+#!/usr/bin/env python3
+"""Training speed of ddpm-train beside PyTorch: same network, same batch, same machine, in turns.
+
+    cargo build --release -p ddpm-train
+    make fetch                                    # ONNX Runtime, for the export that is compared
+    pip install torch safetensors numpy onnxruntime
+    python3 benches/training_speed.py
+
+First the two networks are shown to be the same one: ddpm-train fits a few steps and exports; the
+U-Net below loads the weights of that checkpoint and must give what the exported graph gives.
+Then every contender trains in a process of its own, one after the other, round after round. A step
+is forward pass, mean square error, backward pass, clipping to norm 1, AdamW, running average of
+the weights and reading the loss. Making the batch is left out on both sides, as are the first
+steps. PyTorch runs eager (--compile for compiled), in both memory layouts, with the faster of its
+two AdamW and with freed memory kept by malloc, as ddpm-train keeps it.
+
+Run it on a quiet machine. Needs Python 3.11 or newer.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+
+# PyTorch is imported in child processes only: Linux counts the memory of the process that starts
+# another into the peak of the new one.
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+OURS = "ddpm-train"
+LAYOUTS = {"PyTorch NCHW": False, "PyTorch channels_last": True}
+TOLERANCE = 1e-4  # float32 in another order of sums, on outputs of size 1
+WARM_UP = 3  # steps of PyTorch with each AdamW before the clock counts
+# glibc returns every large block to the system and faults it in anew each step; with these it keeps them.
+KEEP_MEMORY = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=67108864"
+
+
+def unet(model, image_channels=3):
+    """The network of training/src/network.rs; its state dict has the names of the checkpoint."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    time_dim = model["time_dim"]
+
+    def zero(layer):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        return layer
+
+    def conv3(channels_in, channels_out):
+        return nn.Conv2d(channels_in, channels_out, 3, padding=1)
+
+    def norm(channels):
+        return nn.GroupNorm(model["groups"], channels, eps=1e-5)
+
+    class Attention(nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.norm = norm(channels)
+            self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+            self.out = zero(nn.Conv2d(channels, channels, 1))
+
+        def forward(self, x):
+            n, c, h, w = x.shape
+            qkv = self.qkv(self.norm(x)).reshape(n, 3, model["heads"], -1, h * w)
+            q, k, v = qkv.transpose(3, 4).unbind(1)
+            mixed = F.scaled_dot_product_attention(q, k, v)
+            return self.out(mixed.transpose(2, 3).reshape(n, c, h, w)) + x
+
+    class Residual(nn.Module):
+        def __init__(self, channels_in, channels_out, attend=False):
+            super().__init__()
+            self.time = nn.Linear(time_dim, channels_out)
+            self.norm1, self.conv1 = norm(channels_in), conv3(channels_in, channels_out)
+            self.norm2, self.conv2 = norm(channels_out), zero(conv3(channels_out, channels_out))
+            if channels_in != channels_out:
+                self.skip = nn.Conv2d(channels_in, channels_out, 1)
+            if attend:
+                self.attention = Attention(channels_out)
+
+        def forward(self, x, time):
+            h = self.conv1(F.silu(self.norm1(x))) + self.time(time)[:, :, None, None]
+            h = self.conv2(F.silu(self.norm2(h)))
+            h = h + (self.skip(x) if hasattr(self, "skip") else x)
+            return self.attention(h) if hasattr(self, "attention") else h
+
+    class UNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            channels, blocks = model["channels"], model["blocks"]
+            angles = 10000.0 ** (-torch.arange(0, time_dim, 2, dtype=torch.float64) / time_dim)
+            self.register_buffer("frequencies", angles.float(), persistent=False)
+            self.time = nn.ModuleList(nn.Linear(time_dim, time_dim) for _ in range(2))
+            width = channels[0]
+            self.add_module("in", conv3(image_channels, width))
+            self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleDict(), nn.ModuleList()
+            skips = [width]
+            for level, out in enumerate(channels):
+                layers = nn.ModuleDict()
+                if level > 0:
+                    layers["reduce"] = nn.Conv2d(width, out, 2, stride=2)
+                    width = out
+                    skips.append(width)
+                for block in range(blocks):
+                    layers[str(block)] = Residual(width, out, attend=level == len(channels) - 1)
+                    width = out
+                    skips.append(width)
+                self.down.append(layers)
+            for name in "01":
+                self.middle[name] = Residual(width, width)
+            self.middle["attention"] = Attention(width)
+            for level, out in reversed(list(enumerate(channels))):
+                layers = nn.ModuleDict()
+                for block in range(blocks + 1):
+                    layers[str(block)] = Residual(width + skips.pop(), out)
+                    width = out
+                if level > 0:
+                    width = channels[level - 1]
+                    layers["enlarge"] = conv3(out, width)
+                self.up.insert(0, layers)
+            self.out = nn.ModuleDict({"norm": norm(width), "conv": zero(conv3(width, image_channels))})
+
+        def forward(self, sample, timesteps):
+            angles = timesteps.float()[:, None] * self.frequencies
+            time = torch.cat([angles.cos(), angles.sin()], 1)
+            for layer in self.time:
+                time = F.silu(layer(time))
+            h = getattr(self, "in")(sample)
+            skips = [h]
+            for layers in self.down:
+                if "reduce" in layers:
+                    h = layers["reduce"](h)
+                    skips.append(h)
+                for block in range(model["blocks"]):
+                    h = layers[str(block)](h, time)
+                    skips.append(h)
+            h = self.middle["0"](h, time)
+            h = self.middle["1"](self.middle["attention"](h), time)
+            for layers in reversed(self.up):
+                for block in range(model["blocks"] + 1):
+                    h = layers[str(block)](torch.cat([h, skips.pop()], 1), time)
+                if "enlarge" in layers:
+                    h = layers["enlarge"](F.interpolate(h, scale_factor=2.0, mode="nearest"))
+            return self.out["conv"](F.silu(self.out["norm"](h)))
+
+    return UNet()
+
+
+def load(net, checkpoint, prefix):
+    """Fills `net` from a checkpoint: kernels there are [k, k, in, out], matrices [in, out]."""
+    from safetensors import safe_open
+
+    state = {}
+    with safe_open(checkpoint, "pt") as file:
+        for key in file.keys():
+            if not key.startswith(prefix):
+                continue
+            name, tensor = key.removeprefix(prefix), file.get_tensor(key)
+            name = name.replace(".gamma", ".weight").replace(".beta", ".bias")
+            order = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[tensor.dim()]
+            state[name] = tensor.permute(order).contiguous()
+    net.load_state_dict(state, strict=True)
+
+
+def worker_check(config, folder, threads):
+    """Compares `net` with the graph that ddpm-train exported, over the layouts and timesteps."""
+    import onnxruntime
+    import torch
+
+    torch.set_num_threads(threads)
+    net = unet(config["model"])
+    load(net, f"{folder}/checkpoint.safetensors", "ema.")
+    session = onnxruntime.InferenceSession(f"{folder}/model.onnx", providers=["CPUExecutionProvider"])
+    torch.manual_seed(0)
+    last = config["diffusion"]["num_train_timesteps"] - 1
+    timesteps = torch.linspace(0, last, 8).long()
+    sample = torch.randn(8, 3, config["data"]["height"], config["data"]["width"])
+    expected = session.run(None, {"sample": sample.numpy(), "timestep": timesteps.numpy()})[0]
+    expected = torch.from_numpy(expected)
+    worst = 0.0
+    for channels_last in LAYOUTS.values():
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        net.to(memory_format=layout)
+        with torch.no_grad():
+            found = net(sample.to(memory_format=layout), timesteps)
+        worst = max(worst, (found - expected).abs().max().item())
+    return {
+        "worst": worst,
+        "size": expected.square().mean().sqrt().item(),
+        "values": 2 * expected.numel(),
+        "weights": sum(p.numel() for p in net.parameters()),
+    }
+
+
+def worker_time(config, batch, steps, threads, channels_last, compiled):
+    """Seconds of each of `steps` training steps, as `train_step` of training/src/fit.rs takes them."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(config["seed"])
+    train, data, last = config["train"], config["data"], config["diffusion"]["num_train_timesteps"]
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    net = unet(config["model"]).to(memory_format=layout)
+    parameters = list(net.parameters())
+    average = [p.detach().clone() for p in parameters]
+    decayed = [p for p in parameters if p.dim() > 1]
+    others = [p for p in parameters if p.dim() == 1]
+    groups = [{"params": decayed, "weight_decay": train["weight_decay"]}, {"params": others, "weight_decay": 0.0}]
+    run = torch.compile(net) if compiled else net
+
+    def step(optimizer):
+        shape = (batch, 3, data["height"], data["width"])
+        noisy = torch.randn(shape).to(memory_format=layout)
+        target = torch.randn(shape).to(memory_format=layout)
+        timesteps = torch.randint(0, last, (batch,))
+        start = time.perf_counter()
+        loss = (run(noisy, timesteps) - target).square().mean()
+        loss.item()
+        loss.backward()
+        backward_done = time.perf_counter()
+        torch.nn.utils.clip_grad_norm_(parameters, train["max_grad_norm"], foreach=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_lerp_(average, parameters, 1.0 - train["ema_decay"])
+        end = time.perf_counter()
+        return end - start, end - backward_done
+
+    def optimizer(kind):
+        return torch.optim.AdamW([dict(group) for group in groups], lr=train["learning_rate"], **{kind: True})
+
+    trial = {}
+    for kind in ("foreach", "fused"):
+        candidate = optimizer(kind)
+        trial[kind] = min(step(candidate)[1] for _ in range(WARM_UP))
+    best = min(trial, key=trial.get)
+    chosen = optimizer(best)
+    step(chosen)
+    return {"seconds": [step(chosen)[0] for _ in range(steps)], "adamw": best, "torch": torch.__version__}
+
+
+def child(command, threads, environment=None):
+    """Runs a process to its end; returns its output and its peak memory in MiB."""
+    variables = {"OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads)}
+    process = subprocess.Popen(
+        [str(part) for part in command], stdout=subprocess.PIPE, env=os.environ | variables | (environment or {})
+    )
+    output = process.stdout.read().decode()
+    process.stdout.close()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"failed with exit status {process.returncode}: {' '.join(map(str, command))}")
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB on Linux
+    return output, usage.ru_maxrss * unit / 2**20
+
+
+def work(task, threads, **arguments):
+    """Calls worker_`task` in a process of its own."""
+    arguments |= {"task": task, "threads": threads}
+    command = [sys.executable, __file__, "--worker", json.dumps(arguments)]
+    output, peak = child(command, threads, {"GLIBC_TUNABLES": KEEP_MEMORY})
+    return json.loads(output), peak
+
+
+def prove_equal(config, binary, threads):
+    """Fits a few steps with `binary` and compares the networks. Ends the program where they differ."""
+    with tempfile.TemporaryDirectory() as folder:
+        # A fast start, so that the layers that start at zero contribute.
+        short = {"steps": 40, "batch": 16, "learning_rate": 4e-3, "warmup_steps": 4, "ema_decay": 0.9}
+        changed = config | {
+            "out": folder,
+            "train": config["train"] | short,
+            "report": config["report"] | {"checkpoint_every": short["steps"], "sample_every": 0},
+        }
+        path = pathlib.Path(folder, "config.toml")
+        path.write_text(toml_of(changed))
+        child([binary, "fit", "--config", path], threads)
+        child([binary, "export", f"{folder}/checkpoint.safetensors", "-o", f"{folder}/model.onnx"], threads)
+        found, _ = work("check", threads, config=changed, folder=folder)
+    print(
+        f"same network: {found['weights']} weights, largest difference {found['worst']:.1e} over "
+        f"{found['values']} values of root mean square {found['size']:.2f}, allowed {TOLERANCE:.0e}",
+        flush=True,
+    )
+    if not found["worst"] <= TOLERANCE or not found["size"] > 0.1:
+        sys.exit("the networks differ, or give nothing to compare: no times taken")
+
+
+def toml_of(config):
+    """TOML with the tables of a configuration; its values are written in TOML as in JSON."""
+    plain = [f"{key} = {json.dumps(value)}" for key, value in config.items() if not isinstance(value, dict)]
+    for name, table in config.items():
+        if isinstance(table, dict):
+            plain += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    return "\n".join(plain) + "\n"
+
+
+def measure(config, options, batch):
+    """Prints the rows of one batch size."""
+    seconds, peaks, note = {}, {}, {}
+    for _ in range(options.rounds):
+        for name in [OURS, *LAYOUTS]:
+            if name == OURS:
+                command = [options.binary, "time", "--config", options.config, "--batch", batch, "--steps", options.steps]
+                output, peak = child(command, options.threads)
+                times = [float(line) for line in output.split()]
+            else:
+                found, peak = work(
+                    "time", options.threads, config=config, batch=batch, steps=options.steps,
+                    channels_last=LAYOUTS[name], compiled=options.compile,
+                )  # fmt: skip
+                times = found["seconds"]
+                note[name] = f"{found['torch']}, AdamW {found['adamw']}"
+            seconds.setdefault(name, []).extend(times)
+            peaks[name] = max(peak, peaks.get(name, 0.0))
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    best = min(medians[name] for name in LAYOUTS)
+    for name, median in medians.items():
+        spread = statistics.quantiles(seconds[name], n=4)
+        print(
+            f"{batch:5}  {name:22} {1e3 * median:8.1f} {1e3 * spread[0]:8.1f} {1e3 * spread[2]:8.1f}"
+            f" {batch / median:9.0f} {best / median:7.2f} {peaks[name]:8.0f}  {note.get(name, '')}",
+            flush=True,
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=pathlib.Path, default=ROOT / "training/configs/portraits.toml")
+    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/ddpm-train")
+    parser.add_argument("--batch", type=int, nargs="+", default=[16, 64], help="images a step")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contender")
+    parser.add_argument("--steps", type=int, default=8, help="timed steps a turn")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--compile", action="store_true", help="PyTorch through torch.compile")
+    parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        task = options.worker.pop("task")
+        print(json.dumps({"check": worker_check, "time": worker_time}[task](**options.worker)))
+        return
+    if not options.binary.exists():
+        sys.exit(f"{options.binary}: not there; cargo build --release -p ddpm-train, or name it with --binary")
+    config = tomllib.loads(options.config.read_text())
+    config["data"]["sheet"] = str((options.config.parent / config["data"]["sheet"]).resolve())
+    prove_equal(config, options.binary, options.threads)
+    print(f"{options.threads} threads, {options.rounds} rounds of {options.steps} steps")
+    print(f"{'batch':5}  {'':22} {'ms':>8} {'quart.':>8} {'quart.':>8} {'images/s':>9} {'ratio':>7} {'MiB':>8}")
+    for batch in options.batch:
+        measure(config, options, batch)
+    print("ratio: speed over that of the faster PyTorch; quart.: quartiles; MiB: peak memory of the process")
+
+
+if __name__ == "__main__":
+    main()
