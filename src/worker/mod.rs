@@ -113,8 +113,9 @@ impl<I: Send + Sync + 'static> Worker<I> {
             .name(THREAD_NAME.to_owned())
             .spawn(move || {
                 serve(&own, &requests, load);
-                // Before anyone learns that it is closed: what waits must not wait any longer.
-                drop(requests);
+                // The queue lives as long as the streams do, and keeps what is in it: whoever waits
+                // for one of these steps must not wait any longer. See also `Link::step`.
+                requests.try_iter().for_each(drop);
                 own.set(LoadState::Closed);
             })
             .map_err(|error| {
@@ -125,7 +126,7 @@ impl<I: Send + Sync + 'static> Worker<I> {
     }
 
     pub(crate) fn state(&self) -> EngineState {
-        if self.shared.closing.load(Ordering::Acquire) {
+        if self.shared.closing.load(Ordering::SeqCst) {
             return EngineState::Closed;
         }
         match *self.shared.state.lock() {
@@ -189,7 +190,7 @@ impl<I: Send + Sync + 'static> Worker<I> {
 
 impl<I> Worker<I> {
     fn ask_to_stop(&self) {
-        self.shared.closing.store(true, Ordering::Release);
+        self.shared.closing.store(true, Ordering::SeqCst);
         (self.interrupt)();
         // A full queue wakes the worker as well.
         let _ = self.queue.try_send(Message::Wake);
@@ -238,7 +239,12 @@ impl<I> Link<I> {
         };
         let request = Request::new(Arc::clone(core), ticket);
         match self.queue.try_send(Message::Step(request)) {
-            Ok(()) => Ok(StepOutcome::Accepted),
+            Ok(()) => {
+                // The worker empties the queue after it has seen `closing`. A step that was queued
+                // behind its back ends here.
+                self.check_open().inspect_err(|error| core.fail(ticket, error.clone()))?;
+                Ok(StepOutcome::Accepted)
+            }
             Err(TrySendError::Full(Message::Step(request))) => {
                 request.give_back();
                 Ok(StepOutcome::Busy)
@@ -249,7 +255,7 @@ impl<I> Link<I> {
 
     /// Errors: `EngineClosed`.
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.shared.closing.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+        if self.shared.closing.load(Ordering::SeqCst) { Err(closed()) } else { Ok(()) }
     }
 }
 
@@ -274,7 +280,7 @@ fn serve<I>(
         match contained("a step", || Ok(request.serve(denoiser.as_mut()))) {
             Ok(Ok(())) => {}
             // The interrupt of a close shows up as a failure of the model; it is none.
-            Ok(Err(_)) if shared.closing.load(Ordering::Acquire) => request.refuse(closed()),
+            Ok(Err(_)) if shared.closing.load(Ordering::SeqCst) => request.refuse(closed()),
             Ok(Err(error)) => request.refuse(error),
             Err(panic) => {
                 // What the panic left behind in the model is unknown, so it is not called again.
@@ -296,7 +302,7 @@ fn fail_until_closed<I>(shared: &Shared<I>, requests: &Receiver<Message>, error:
 fn next<I>(shared: &Shared<I>, requests: &Receiver<Message>) -> Option<Request> {
     loop {
         let message = requests.recv();
-        if shared.closing.load(Ordering::Acquire) {
+        if shared.closing.load(Ordering::SeqCst) {
             return None;
         }
         match message {

@@ -303,8 +303,8 @@ impl StreamCore {
         Ok(())
     }
 
-    /// Worker: records that the step failed, unless it is no longer wanted.
-    fn fail(&self, ticket: Ticket, error: Error) {
+    /// Records that the step failed, unless it is no longer wanted.
+    pub(crate) fn fail(&self, ticket: Ticket, error: Error) {
         if self.progress.wants(ticket) {
             *self.error.lock() = Some(error);
             self.progress.fail(ticket);

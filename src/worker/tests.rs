@@ -8,6 +8,9 @@ use super::*;
 use crate::model::ModelConfig;
 use crate::sampler::Sampler;
 
+/// The time after which something that should end at once is taken to hang.
+const HANG: Option<Duration> = Some(Duration::from_secs(60));
+
 /// Halves its sample, after whatever `before` does with the timestep.
 struct Fake<F> {
     config: ModelConfig,
@@ -188,18 +191,20 @@ fn a_close_ends_the_step_in_flight_and_those_that_wait() {
     let worker = Worker::spawn(interrupt, || Ok(Loaded { denoiser, info: () })).unwrap();
     worker.wait(None).unwrap();
     let link = worker.link();
-    let (running, waiting) = (stream(1), stream(2));
+    // Two wait: the one that the thread takes up when it stops, and one left in the queue.
+    let (running, next, waiting) = (stream(1), stream(2), stream(3));
     link.step(&running).unwrap();
     entered.recv().unwrap();
+    link.step(&next).unwrap();
     link.step(&waiting).unwrap();
     let waiter = {
         let waiting = Arc::clone(&waiting);
-        thread::spawn(move || waiting.wait(None).unwrap_err())
+        thread::spawn(move || waiting.wait(HANG).unwrap_err())
     };
     worker.close().unwrap();
     assert_eq!(waiter.join().unwrap().kind(), ErrorKind::EngineClosed);
-    for core in [&running, &waiting] {
-        assert_eq!(core.wait(None).unwrap_err().kind(), ErrorKind::EngineClosed);
+    for core in [&running, &next, &waiting] {
+        assert_eq!(core.wait(HANG).unwrap_err().kind(), ErrorKind::EngineClosed);
         assert_eq!(link.step(core).unwrap_err().kind(), ErrorKind::EngineClosed);
     }
     assert_eq!(worker.state(), EngineState::Closed);
