@@ -1,0 +1,97 @@
+//! The host's frame path does not allocate: a global allocator counts, thread by thread.
+//!
+//! A binary of its own, since the allocator is the whole process's.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::Path;
+
+use ddpm::engine::{
+    Engine, EngineConfig, FrameFormat, Provider, StepOutcome, StreamConfig, StreamState,
+};
+
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // At a thread's end the counter may be gone, and then nobody asks for it.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: every call is handed to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count();
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocator calls that `work` makes on this thread.
+fn calls<T>(work: impl FnOnce() -> T) -> (u64, T) {
+    let before = CALLS.get();
+    let value = work();
+    (CALLS.get() - before, value)
+}
+
+#[test]
+fn the_frame_path_makes_no_allocator_call_on_the_hosts_thread() {
+    assert_ne!(calls(|| vec![0u8; 100]).0, 0, "the allocator does not count");
+
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    // One model that is done before the next look, and one that is always busy.
+    for name in ["lin", "slow"] {
+        let mut config = EngineConfig::new(&models.join(format!("{name}.onnx")));
+        config.provider = Provider::Cpu;
+        let engine = Engine::new(config).unwrap();
+        engine.wait(None).unwrap();
+        let stream = engine.stream(&StreamConfig { steps: 100, ..StreamConfig::default() }).unwrap();
+        let mut pixels = vec![0; 8 * 8 * 4];
+        let (mut accepted, mut frames) = (0, 0);
+        for round in 0u64..20_000 {
+            let (made, outcome) = calls(|| stream.step().unwrap());
+            assert_eq!(made, 0, "{name}: step, {outcome:?} in round {round}");
+            accepted += u32::from(outcome == StepOutcome::Accepted);
+            let (made, status) = calls(|| stream.status());
+            assert_eq!(made, 0, "{name}: status, {status:?}");
+            let (made, frame) =
+                calls(|| stream.copy_frame(&mut pixels, 32, FrameFormat::Rgba8).unwrap());
+            assert_eq!(made, 0, "{name}: copy_frame, {frame:?}");
+            frames += u32::from(frame.is_some());
+            if round % 500 == 499 {
+                assert_eq!(calls(|| stream.cancel()).0, 0, "{name}: cancel");
+            }
+            if round % 500 == 499 || status.state == StreamState::Done {
+                let (made, ()) = calls(|| stream.reset(Some(round)).unwrap());
+                assert_eq!(made, 0, "{name}: reset");
+            }
+            // Let the worker in, on a machine with one core too.
+            std::thread::yield_now();
+        }
+        assert!(accepted > 10, "{name}: {accepted} steps");
+        stream.reset(None).unwrap();
+        while frames == 0 {
+            stream.step().unwrap();
+            stream.wait(None).unwrap();
+            let (made, frame) =
+                calls(|| stream.copy_frame(&mut pixels, 32, FrameFormat::Rgba8).unwrap());
+            assert_eq!(made, 0);
+            frames += u32::from(frame.is_some());
+        }
+    }
+}
