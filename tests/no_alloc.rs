@@ -60,7 +60,8 @@ fn the_frame_path_makes_no_allocator_call_on_the_hosts_thread() {
         config.provider = Provider::Cpu;
         let engine = Engine::new(config).unwrap();
         engine.wait(None).unwrap();
-        let stream = engine.stream(&StreamConfig { steps: 100, ..StreamConfig::default() }).unwrap();
+        let stream =
+            engine.stream(&StreamConfig { steps: 100, ..StreamConfig::default() }).unwrap();
         let mut pixels = vec![0; 8 * 8 * 4];
         let (mut accepted, mut frames) = (0, 0);
         for round in 0u64..20_000 {

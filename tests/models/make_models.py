@@ -108,7 +108,7 @@ def oracle(name, scale=1.0, **options):
     ], [const("signals", np.sqrt(a)), const("noises", np.sqrt(1 - a)), COLUMN, const("clean", clean_image(scale))], **options)
 
 
-def busy(name, iterations):
+def busy(name, iterations, sample=SAMPLE):
     """Half of the sample, after as many loop turns as the nodes `iterations` put into `turns`."""
     body = helper.make_graph(
         [node("Identity", ["go"], ["go_on"]), node("MatMul", ["carried", "mix"], ["mixed"])],
@@ -126,11 +126,11 @@ def busy(name, iterations):
         node("Mul", ["sample", "half"], ["halved"]),
         node("Add", ["halved", "zero"], ["out_sample"]),
     ], [HALF, const("mix", np.eye(16)), const("nothing", 0.0), const("per_t", TURNS[name], np.int64),
-        const("last_t", 999, np.int64)])
+        const("last_t", 999, np.int64)], sample=sample)
 
 
 # Loop turns for each unit of the timestep. A turn takes some microseconds.
-TURNS = {"slow": 5, "endless": 10_000_000, "endless_load": 10_000_000}
+TURNS = {"slow": 5, "slow_open": 5, "endless": 10_000_000, "endless_load": 10_000_000}
 
 
 def overflow():
@@ -217,6 +217,7 @@ def main():
 
     overflow()
     busy("slow", [node("Mul", ["t", "per_t"], ["turns"])])
+    busy("slow_open", [node("Mul", ["t", "per_t"], ["turns"])], sample=["N", 3, "H", "W"])
     busy("endless", [node("Mul", ["t", "per_t"], ["turns"])])
     busy("endless_load", [node("Sub", ["last_t", "t"], ["rest"]), node("Mul", ["rest", "per_t"], ["turns"])])
     external()
