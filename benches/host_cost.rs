@@ -20,7 +20,7 @@ const GAP: Duration = Duration::from_micros(100);
 
 fn main() -> Result<()> {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
-    let mut config = EngineConfig::new(&models.join("slow_open.onnx"));
+    let mut config = EngineConfig::new(models.join("slow_open.onnx"));
     config.provider = Provider::Cpu;
     config.threads = 1;
     config.overrides.height = Some(SIDE);

@@ -20,7 +20,7 @@ const HANG: Duration = Duration::from_secs(60);
 
 fn config(name: &str) -> EngineConfig {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
-    let mut config = EngineConfig::new(&models.join(format!("{name}.onnx")));
+    let mut config = EngineConfig::new(models.join(format!("{name}.onnx")));
     config.provider = Provider::Cpu;
     config.threads = 1;
     config

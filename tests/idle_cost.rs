@@ -22,7 +22,7 @@ fn processor_time() -> Duration {
 #[test]
 fn the_gaps_between_steps_cost_next_to_nothing() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
-    let mut config = EngineConfig::new(&models.join("lin.onnx"));
+    let mut config = EngineConfig::new(models.join("lin.onnx"));
     config.provider = Provider::Cpu;
     // A pool that could spin.
     config.threads = 2;

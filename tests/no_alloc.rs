@@ -56,7 +56,7 @@ fn the_frame_path_makes_no_allocator_call_on_the_hosts_thread() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     // One model that is done before the next look, and one that is always busy.
     for name in ["lin", "slow"] {
-        let mut config = EngineConfig::new(&models.join(format!("{name}.onnx")));
+        let mut config = EngineConfig::new(models.join(format!("{name}.onnx")));
         config.provider = Provider::Cpu;
         let engine = Engine::new(config).unwrap();
         engine.wait(None).unwrap();

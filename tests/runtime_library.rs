@@ -263,7 +263,7 @@ fn child() {
         }
         "exit" | "exit_loading" => {
             let name = if case == "exit" { "endless" } else { "endless_load" };
-            let mut config = EngineConfig::new(&model(name));
+            let mut config = EngineConfig::new(model(name));
             config.runtime_library = Some(good);
             let engine = Engine::new(config).unwrap();
             if case == "exit" {
