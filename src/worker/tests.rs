@@ -279,3 +279,24 @@ fn the_thread_cannot_close_itself() {
     send.send(worker).unwrap();
     assert_eq!(tell.recv().unwrap(), ErrorKind::InvalidArgument);
 }
+
+#[test]
+fn a_queued_step_that_is_cancelled_is_never_run() {
+    let calls = Arc::new(Mutex::new(0));
+    let (gate, mut before) = gated();
+    let counted = Arc::clone(&calls);
+    let worker = worker(move |t| {
+        *counted.lock() += 1;
+        before(t)
+    });
+    let (link, first, second) = (worker.link(), stream(1), stream(2));
+    link.step(&first).unwrap();
+    gate.entered.recv().unwrap();
+    link.step(&second).unwrap();
+    second.cancel();
+    (0..3).for_each(|_| gate.leave.send(()).unwrap());
+    assert!(first.wait(HANG).unwrap());
+    // The queue is served in order: once this is over, the cancelled one was passed by.
+    one_step(&link, &first);
+    assert_eq!(*calls.lock(), 2);
+}
