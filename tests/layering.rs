@@ -111,8 +111,9 @@ fn without_comments(text: &str) -> String {
     text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
-fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+/// The files below `folder` of the project.
+fn sources(folder: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut found = Vec::new();
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
@@ -140,7 +141,7 @@ fn place(module: &str) -> Option<usize> {
 
 #[test]
 fn every_module_uses_earlier_ones_only() {
-    let sources = sources();
+    let sources = sources("src");
     assert!(sources.len() >= 12, "{} files found", sources.len());
     let mut faults = Vec::new();
     for source in &sources {
@@ -165,7 +166,7 @@ fn every_module_uses_earlier_ones_only() {
 #[test]
 fn names_stay_in_their_homes() {
     let mut faults = Vec::new();
-    for source in sources() {
+    for source in sources("src") {
         for Home { names, paths, tests_may } in HOMES {
             let at_home = paths
                 .iter()
@@ -197,4 +198,14 @@ fn names_are_whole_words_and_tests_are_set_apart() {
     let code = "fn f() {}\n\n#[cfg(test)]\nmod tests {\n use std::thread; }".to_owned();
     let source = Source { path: "run.rs".to_owned(), code };
     assert!(says(&source.code, "std::thread") && !says(source.without_tests(), "std::thread"));
+}
+
+#[test]
+fn training_has_unsafe_code_in_its_operations_only() {
+    let sources = sources("training/src");
+    assert!(sources.iter().any(|source| says(&source.code, "unsafe")));
+    for source in sources {
+        let at_home = source.path.starts_with("ops/");
+        assert!(at_home || !says(&source.code, "unsafe"), "training/src/{}", source.path);
+    }
 }
