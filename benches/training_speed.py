@@ -34,7 +34,9 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OURS = "ddpm-train"
 LAYOUTS = {"PyTorch NCHW": False, "PyTorch channels_last": True}
-TOLERANCE = 1e-4  # float32 in another order of sums, on outputs of size 1
+# Both sum in float32, in different orders, outputs of size 1: 3e-6 is seen. An epsilon of the group
+# normalisation that is wrong by a factor of ten makes 8e-5.
+TOLERANCE = 2e-5
 WARM_UP = 3  # steps of PyTorch with each AdamW before the clock counts
 # glibc returns every large block to the system and faults it in anew each step; with these it keeps them.
 KEEP_MEMORY = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=67108864"
@@ -286,12 +288,13 @@ def prove_equal(config, binary, threads):
         child([binary, "export", f"{folder}/checkpoint.safetensors", "-o", f"{folder}/model.onnx"], threads)
         found, _ = work("check", threads, config=changed, folder=folder)
     print(
-        f"same network: {found['weights']} weights, largest difference {found['worst']:.1e} over "
+        f"networks: {found['weights']} weights, largest difference {found['worst']:.1e} over "
         f"{found['values']} values of root mean square {found['size']:.2f}, allowed {TOLERANCE:.0e}",
         flush=True,
     )
     if not found["worst"] <= TOLERANCE or not found["size"] > 0.1:
         sys.exit("the networks differ, or give nothing to compare: no times taken")
+    print("they are the same", flush=True)
 
 
 def toml_of(config):
@@ -351,12 +354,15 @@ def main():
         sys.exit(f"{options.binary}: not there; cargo build --release -p ddpm-train, or name it with --binary")
     config = tomllib.loads(options.config.read_text())
     config["data"]["sheet"] = str((options.config.parent / config["data"]["sheet"]).resolve())
+    load = os.getloadavg()[0]
     prove_equal(config, options.binary, options.threads)
     print(f"{options.threads} threads, {options.rounds} rounds of {options.steps} steps")
+    if load > 0.5:
+        print(f"the load average was {load:.1f} at the start: other programs run, the times mean little")
     print(f"{'batch':5}  {'':22} {'ms':>8} {'quart.':>8} {'quart.':>8} {'images/s':>9} {'ratio':>7} {'MiB':>8}")
     for batch in options.batch:
         measure(config, options, batch)
-    print("ratio: speed over that of the faster PyTorch; quart.: quartiles; MiB: peak memory of the process")
+    print("ratio: speed over that of the faster PyTorch; quart.: quartiles; MiB: peak memory of the process, its libraries with it")
 
 
 if __name__ == "__main__":
