@@ -358,7 +358,7 @@ def main():
     prove_equal(config, options.binary, options.threads)
     print(f"{options.threads} threads, {options.rounds} rounds of {options.steps} steps")
     if load > 0.5:
-        print(f"the load average was {load:.1f} at the start: other programs run, the times mean little")
+        print(f"the load average was {load:.1f} at the start: where other programs run, the times mean little")
     print(f"{'batch':5}  {'':22} {'ms':>8} {'quart.':>8} {'quart.':>8} {'images/s':>9} {'ratio':>7} {'MiB':>8}")
     for batch in options.batch:
         measure(config, options, batch)
