@@ -3,10 +3,13 @@
 //! The models are built by `models/make_models.py`. ONNX Runtime is found by the library's own
 //! lookup: `DDPM_ONNXRUNTIME`, or the cache.
 
-use std::path::{Path, PathBuf};
+mod common;
+
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use common::{Folder, model};
 use ddpm::error::{Error, ErrorKind, Result};
 use ddpm::log::{LogLevel, Logger};
 use ddpm::model::{Denoiser, ModelConfig};
@@ -14,10 +17,6 @@ use ddpm::noise_schedule::BetaSchedule;
 use ddpm::onnx::{Interrupt, ModelOverrides, ModelSource, OnnxDenoiser, OnnxOptions, Provider};
 use ddpm::prediction::PredictionType;
 use ndarray::Array4;
-
-fn model(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(format!("{name}.onnx"))
-}
 
 fn cpu() -> OnnxOptions {
     OnnxOptions { provider: Provider::Cpu, ..OnnxOptions::default() }
@@ -48,23 +47,6 @@ fn predict(denoiser: &mut OnnxDenoiser, timesteps: &[f64]) -> Result<(Array4<f32
     let mut output = Array4::from_elem(shape, f32::NAN);
     denoiser.predict(sample.view(), timesteps, output.view_mut())?;
     Ok((sample, output))
-}
-
-/// A folder that is removed at the end of the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ddpm-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]

@@ -3,11 +3,14 @@
 //! The runtime is loaded once a process, so each case runs in a process of its own: this test
 //! binary again, under an alarm. A loader that hangs fails the test.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use common::{Folder, model};
 use ddpm::engine::{Engine, EngineConfig, StepOutcome, StreamConfig};
 use ddpm::error::ErrorKind;
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions, Provider};
@@ -17,10 +20,6 @@ const CASE: &str = "DDPM_TEST_CASE";
 const BAD: &str = "DDPM_TEST_BAD";
 const GOOD: &str = "DDPM_TEST_GOOD";
 const LIBRARY: &str = "DDPM_ONNXRUNTIME";
-
-fn model(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(format!("{name}.onnx"))
-}
 
 fn load(runtime_library: Option<&Path>) -> ddpm::error::Result<OnnxDenoiser> {
     let options = OnnxOptions {
@@ -35,23 +34,6 @@ fn load(runtime_library: Option<&Path>) -> ddpm::error::Result<OnnxDenoiser> {
 fn good() -> &'static Path {
     static GOOD: OnceLock<PathBuf> = OnceLock::new();
     GOOD.get_or_init(|| load(None).unwrap().info().runtime_library.clone())
-}
-
-/// A folder that is removed at the end of the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ddpm-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn case(executable: &Path, name: &str) -> Command {

@@ -80,7 +80,7 @@ pub struct StreamConfig {
     pub steps: u32,
     /// The seed of every noise in the run.
     pub seed: u64,
-    /// DDIM only, at least 0: 0 draws no noise, 1 as much as DDPM. Must be 0 for DDPM.
+    /// DDIM only, 0 to 1: 0 draws no noise, 1 as much as DDPM. Must be 0 for DDPM.
     pub eta: f64,
     /// How the steps are spread over training time.
     pub spacing: TimestepSpacing,
@@ -93,15 +93,9 @@ pub struct StreamConfig {
 }
 
 impl StreamConfig {
-    /// The sampler config this is, on `model`. Errors: `InvalidArgument` for an eta that is not a
-    /// number of at least 0, or that DDPM has no use for, and for a clip range that is no range.
+    /// The sampler config this is, on `model`. Errors: `InvalidArgument` for an eta that
+    /// DDPM has no use for or that is not 0 to 1, and for a clip range that is no range.
     pub(super) fn sampler_config(&self, model: &ModelConfig) -> Result<SamplerConfig> {
-        if !(self.eta >= 0.0 && self.eta.is_finite()) {
-            return Err(Error::invalid_argument(format!(
-                "eta: found {}, expected a finite number of at least 0",
-                self.eta
-            )));
-        }
         let kind = match self.sampler {
             SamplerKind::Ddpm if self.eta != 0.0 => {
                 return Err(Error::invalid_argument(format!(
@@ -121,16 +115,12 @@ impl StreamConfig {
         match self.clip {
             Clip::FromModel => {}
             Clip::Off => config.clip = None,
-            Clip::Range(range) if range > 0.0 && range.is_finite() => config.clip = Some(range),
-            Clip::Range(range) => {
-                return Err(Error::invalid_argument(format!(
-                    "clip: found {range}, expected a finite number above 0"
-                )));
-            }
+            Clip::Range(range) => config.clip = Some(range),
         }
         if let Some(variance_type) = self.variance_type {
             config.variance_type = variance_type;
         }
+        config.validate()?;
         Ok(config)
     }
 }

@@ -356,10 +356,12 @@ impl Loading<'_> {
             },
             name,
         };
-        loaded.warm_up().and_then(|()| interrupt.check())?;
-        if let Some(golden) = metadata.golden {
-            loaded.verify(golden)?;
+        // Either runs the model once.
+        match metadata.golden {
+            Some(golden) => loaded.verify(golden),
+            None => loaded.warm_up(),
         }
+        .and_then(|()| interrupt.check())?;
         options.log.log(
             LogLevel::Info,
             format!("{}: {}x{}, on the {provider}", loaded.name, shape[2], shape[1]),

@@ -110,7 +110,8 @@ impl Default for SamplerConfig {
 }
 
 impl SamplerConfig {
-    fn validate(&self) -> Result<()> {
+    /// Checks the values that need no schedule. Errors: `InvalidArgument` naming the first fault.
+    pub(crate) fn validate(&self) -> Result<()> {
         if let Sampler::Ddim { eta } = self.kind
             && !(0.0..=1.0).contains(&eta)
         {

@@ -237,10 +237,7 @@ fn losses_so_far(files: &RunFiles, step: usize) -> Result<Vec<f64>> {
     if step > 0 {
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        for line in text.lines().skip(1).take(step) {
-            let loss = line.split_once(',').and_then(|(_, loss)| loss.parse().ok());
-            losses.push(loss.with_context(|| format!("{}: line {line:?}", path.display()))?);
-        }
+        losses = parse_losses(&text, &path).take(step).collect::<Result<_>>()?;
         ensure!(
             losses.len() == step,
             "{}: has {} steps, the checkpoint {step}",
@@ -317,12 +314,14 @@ impl Progress {
 pub fn read_losses(path: &Path) -> Result<Vec<f64>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    text.lines()
-        .skip(1)
-        .map(|line| {
-            line.split_once(',')
-                .and_then(|(_, loss)| loss.parse().ok())
-                .with_context(|| format!("{}: line {line:?}", path.display()))
-        })
-        .collect()
+    parse_losses(&text, path).collect()
+}
+
+/// The losses of a log, line by line, so that a reader may stop before a line that was cut short.
+fn parse_losses<'a>(text: &'a str, path: &'a Path) -> impl Iterator<Item = Result<f64>> + 'a {
+    text.lines().skip(1).map(|line| {
+        line.split_once(',')
+            .and_then(|(_, loss)| loss.parse().ok())
+            .with_context(|| format!("{}: line {line:?}", path.display()))
+    })
 }

@@ -51,8 +51,7 @@ impl TrainState {
 
         let grads: Vec<_> = tracked.tensors().iter().map(|t| t.grad_remove(gradients)).collect();
         let shorten = shorten(&grads, config.max_grad_norm);
-        let specs = self.parameters.specs().to_vec();
-        for (index, (spec, grad)) in specs.iter().zip(grads).enumerate() {
+        for (index, grad) in grads.into_iter().enumerate() {
             let Some(grad) = grad else { continue };
             let grad = match &shorten {
                 Some(factor) => grad * factor.clone(),
@@ -67,7 +66,8 @@ impl TrainState {
             let m = slot(&mut self.moment1, &|m| m * BETA1 + grad.clone() * (1.0 - BETA1));
             let v = slot(&mut self.moment2, &|v| v * BETA2 + grad.clone().square() * (1.0 - BETA2));
             let update = m * (rate / unbias1) / ((v * (1.0 / unbias2)).sqrt() + EPSILON);
-            let keep = if spec.shape.len() > 1 { 1.0 - rate * config.weight_decay } else { 1.0 };
+            let is_matrix = self.parameters.specs()[index].shape.len() > 1;
+            let keep = if is_matrix { 1.0 - rate * config.weight_decay } else { 1.0 };
             let p = slot(&mut self.parameters, &|p| p * keep - update.clone());
             slot(&mut self.ema, &|e| e * decay + p.clone() * (1.0 - decay));
         }

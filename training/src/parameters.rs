@@ -4,6 +4,7 @@
 //! `[kernel, kernel, in, out]`, linear layers `[in, out]`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -85,9 +86,15 @@ impl Layers for Lister {
 /// Weights in memory, on one device, each flat.
 #[derive(Clone)]
 pub struct Parameters {
+    /// Shared by all copies: a step of training makes one.
+    names: Arc<Names>,
+    tensors: Vec<Tensor<1>>,
+}
+
+/// What the tensors are, and where each is.
+struct Names {
     specs: Vec<ParameterSpec>,
     by_name: HashMap<String, usize>,
-    tensors: Vec<Tensor<1>>,
 }
 
 impl Parameters {
@@ -102,7 +109,7 @@ impl Parameters {
             tensors.push(Tensor::from_data(data, device));
         }
         let by_name = specs.iter().enumerate().map(|(i, spec)| (spec.name.clone(), i)).collect();
-        Ok(Self { specs, by_name, tensors })
+        Ok(Self { names: Arc::new(Names { specs, by_name }), tensors })
     }
 
     /// Fresh weights, a function of `seed` and the specs.
@@ -156,7 +163,7 @@ impl Parameters {
         prefix: &str,
         out: &mut Vec<(String, StoredTensor)>,
     ) -> Result<()> {
-        for (spec, tensor) in self.specs.iter().zip(&self.tensors) {
+        for (spec, tensor) in self.names.specs.iter().zip(&self.tensors) {
             let values = read(tensor.clone())?;
             let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
             out.push((
@@ -169,7 +176,7 @@ impl Parameters {
 
     /// What there is, in order.
     pub fn specs(&self) -> &[ParameterSpec] {
-        &self.specs
+        &self.names.specs
     }
 
     /// The tensors, in the order of the specs.
@@ -185,7 +192,7 @@ impl Parameters {
     /// The same weights as leaves of an autodiff graph.
     pub fn tracked(&self) -> Self {
         let tensors = self.tensors.iter().map(|t| t.clone().autodiff().require_grad()).collect();
-        Self { specs: self.specs.clone(), by_name: self.by_name.clone(), tensors }
+        Self { names: Arc::clone(&self.names), tensors }
     }
 
     /// One weight, flat.
@@ -193,7 +200,7 @@ impl Parameters {
     /// # Panics
     /// When the network has no weight of that name: a mistake in a walker, not in data.
     pub fn get(&self, name: &str) -> Tensor<1> {
-        match self.by_name.get(name) {
+        match self.names.by_name.get(name) {
             Some(&index) => self.tensors[index].clone(),
             None => panic!("the network has no weight named {name}"),
         }
@@ -206,7 +213,7 @@ impl Parameters {
 
     /// Number of values in all weights.
     pub fn count(&self) -> usize {
-        self.specs.iter().map(ParameterSpec::len).sum()
+        self.names.specs.iter().map(ParameterSpec::len).sum()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The CPU kernels against the same operations composed from burn's own, forward and backward.
 
-use burn::tensor::{Device, Distribution, Tensor, activation, module, ops::ConvOptions};
+use burn::tensor::{Device, Distribution, Gradients, Tensor, activation, module, ops::ConvOptions};
 use ddpm_train::ops;
 
 fn device() -> Device {
@@ -62,6 +62,31 @@ fn plain_norm(
 // order: 1e-5 of the largest value is ten times what was seen.
 const TOLERANCE: f32 = 1e-5;
 
+/// A gradient that must be there, as one row of values.
+#[track_caller]
+fn flat<const D: usize>(grad: Option<Tensor<D>>) -> Tensor<1> {
+    let grad = grad.unwrap();
+    let len = grad.dims().iter().product::<usize>();
+    grad.reshape([len])
+}
+
+/// Compares two outputs, and the gradients that `named` reads, for the same random output gradient.
+#[track_caller]
+fn assert_same(
+    found: Tensor<4>,
+    expected: Tensor<4>,
+    what: &str,
+    named: impl Fn(&Gradients) -> Vec<(&'static str, Tensor<1>)>,
+) {
+    assert_close(found.clone(), expected.clone(), TOLERANCE, what);
+    let probe = random(found.dims()).detach();
+    let a = named(&(found * probe.clone()).sum().backward());
+    let b = named(&(expected * probe).sum().backward());
+    for ((name, found), (_, expected)) in a.into_iter().zip(b) {
+        assert_close(found, expected, TOLERANCE, &format!("{what}: {name}"));
+    }
+}
+
 #[test]
 fn convolution_and_its_gradients_match_burn() {
     // Down to one pixel, odd sizes, strips that are part of an image, strips of many images.
@@ -86,28 +111,13 @@ fn convolution_and_its_gradients_match_burn() {
                     let shift = random([items, c_out]);
                     let found = ops::conv2d(x.clone(), weight.clone(), shift.clone(), upsample);
                     let expected = plain_conv(x.clone(), weight.clone(), shift.clone(), upsample);
-                    assert_close(found.clone(), expected.clone(), TOLERANCE, &what);
-                    let probe = random(found.dims()).detach();
-                    let a = (found * probe.clone()).sum().backward();
-                    let b = (expected * probe).sum().backward();
-                    assert_close(
-                        x.grad(&a).unwrap(),
-                        x.grad(&b).unwrap(),
-                        TOLERANCE,
-                        &format!("{what}: input"),
-                    );
-                    assert_close(
-                        weight.grad(&a).unwrap(),
-                        weight.grad(&b).unwrap(),
-                        TOLERANCE,
-                        &format!("{what}: weight"),
-                    );
-                    assert_close(
-                        shift.grad(&a).unwrap(),
-                        shift.grad(&b).unwrap(),
-                        TOLERANCE,
-                        &format!("{what}: shift"),
-                    );
+                    assert_same(found, expected, &what, |grads| {
+                        vec![
+                            ("input", flat(x.grad(grads))),
+                            ("weight", flat(weight.grad(grads))),
+                            ("shift", flat(shift.grad(grads))),
+                        ]
+                    });
                 }
             }
         }
@@ -125,28 +135,13 @@ fn group_norm_and_its_gradients_match_burn() {
             let (gamma, beta) = (random([c]), random([c]));
             let found = ops::group_norm(x.clone(), gamma.clone(), beta.clone(), groups, silu);
             let expected = plain_norm(x.clone(), gamma.clone(), beta.clone(), groups, silu);
-            assert_close(found.clone(), expected.clone(), TOLERANCE, &what);
-            let probe = random(found.dims()).detach();
-            let a = (found * probe.clone()).sum().backward();
-            let b = (expected * probe).sum().backward();
-            assert_close(
-                x.grad(&a).unwrap(),
-                x.grad(&b).unwrap(),
-                TOLERANCE,
-                &format!("{what}: input"),
-            );
-            assert_close(
-                gamma.grad(&a).unwrap(),
-                gamma.grad(&b).unwrap(),
-                TOLERANCE,
-                &format!("{what}: gamma"),
-            );
-            assert_close(
-                beta.grad(&a).unwrap(),
-                beta.grad(&b).unwrap(),
-                TOLERANCE,
-                &format!("{what}: beta"),
-            );
+            assert_same(found, expected, &what, |grads| {
+                vec![
+                    ("input", flat(x.grad(grads))),
+                    ("gamma", flat(gamma.grad(grads))),
+                    ("beta", flat(beta.grad(grads))),
+                ]
+            });
         }
     }
 }

@@ -18,9 +18,9 @@ const FLOAT: i64 = 1;
 const INT64: i64 = 7;
 
 /// Names of the model's inputs and output.
-pub const SAMPLE: &str = "sample";
-pub const TIMESTEP: &str = "timestep";
-pub const OUT_SAMPLE: &str = "out_sample";
+const SAMPLE: &str = "sample";
+const TIMESTEP: &str = "timestep";
+const OUT_SAMPLE: &str = "out_sample";
 
 /// Writes the network as a GraphProto. Fails where a weight cannot be read from its device.
 pub fn build(

@@ -18,8 +18,6 @@ use crate::forward::BurnDenoiser;
 use crate::parameters::Parameters;
 use protobuf::Message;
 
-pub use graph::{OPSET, OUT_SAMPLE, SAMPLE, TIMESTEP};
-
 /// The oldest format with everything the graph uses.
 const IR_VERSION: i64 = 8;
 
@@ -72,7 +70,7 @@ pub fn model_bytes(
         .text(2, "ddpm-train")
         .text(3, env!("CARGO_PKG_VERSION"))
         .message(7, graph)
-        .message(8, Message::default().text(1, "").int(2, OPSET))
+        .message(8, Message::default().text(1, "").int(2, graph::OPSET))
         .messages(14, entries)
         .into_bytes())
 }

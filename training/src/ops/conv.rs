@@ -245,6 +245,12 @@ fn pool_sum(fine: &[f32], g: &ConvGeometry, coarse: &mut [f32]) {
     }
 }
 
+fn add(sums: &mut [f32], values: &[f32]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += value;
+    }
+}
+
 /// Gradients of [`forward`] for the gradient `output_grad` of its output.
 pub fn backward(
     input: &[f32],
@@ -274,9 +280,7 @@ pub fn backward(
                 item_shift.chunks_exact_mut(g.channels_out).zip(output_grad.chunks(g.image_out()));
             for (sums, grad) in items {
                 for pixel in grad.chunks_exact(g.channels_out) {
-                    for (sum, value) in sums.iter_mut().zip(pixel) {
-                        *sum += value;
-                    }
+                    add(sums, pixel);
                 }
             }
             for_each_strip(input, g, &mut patches, |first, pixels, patches| {
@@ -307,18 +311,14 @@ pub fn backward(
     let mut partial = partial.into_iter();
     let mut weight_grad = partial.next().unwrap_or_else(|| vec![0.0; weight.len()]);
     for other in partial {
-        for (sum, value) in weight_grad.iter_mut().zip(other) {
-            *sum += value;
-        }
+        add(&mut weight_grad, &other);
     }
     let shift_grad = if shift.len() == item_shift.len() {
         item_shift
     } else {
         let mut sum = vec![0.0; g.channels_out];
         for item in item_shift.chunks_exact(g.channels_out) {
-            for (sum, value) in sum.iter_mut().zip(item) {
-                *sum += value;
-            }
+            add(&mut sum, item);
         }
         sum
     };

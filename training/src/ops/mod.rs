@@ -18,8 +18,6 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-pub use conv::ConvGeometry;
-
 /// Backend operations behind [`conv2d`] and [`group_norm`]. Shapes are as documented there.
 #[backend_extension(Flex, Autodiff)]
 pub trait TrainingOps: Backend {
