@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 pub use crate::image::Color;
 use crate::noise_schedule::{BetaSchedule, NoiseSchedule};
 use crate::prediction::PredictionType;
-use crate::sampler::{Sampler, SamplerConfig, VarianceType};
+use crate::sampler::{Sampler, SamplerConfig};
 
 /// A model's shape and how it was trained. Every field may be set by hand.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,10 +29,23 @@ pub struct ModelConfig {
     pub num_train_timesteps: usize,
     /// Whether those betas were rescaled to end in pure noise (Lin et al. 2024, algorithm 1).
     pub rescale_betas_zero_snr: bool,
-    /// The variance its DDPM steps take unless a run says otherwise.
-    pub variance_type: VarianceType,
-    /// The predicted x_0 is held to [-r, r] unless a run says otherwise; none for no limit.
-    pub clip_sample_range: Option<f64>,
+    /// Whether its output has 2C channels, the second C being a variance (see
+    /// [`VarianceType`](crate::sampler::VarianceType)).
+    pub gives_variance: bool,
+    /// The classes it is conditioned on, where it is.
+    pub classes: Option<Classes>,
+    /// How it is sampled unless a run says otherwise.
+    pub sampler: SamplerConfig,
+}
+
+/// The labels of a class-conditional model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Classes {
+    /// How many there are: labels are 0 to count - 1. `None` where the model does not say.
+    pub count: Option<usize>,
+    /// The label that stands for no class, where it has one: what classifier-free guidance (Ho and
+    /// Salimans 2022) compares with.
+    pub null: Option<i64>,
 }
 
 impl ModelConfig {
@@ -50,9 +63,15 @@ impl ModelConfig {
             beta_schedule: BetaSchedule::DDPM,
             num_train_timesteps: 1000,
             rescale_betas_zero_snr: false,
-            variance_type: VarianceType::FixedSmall,
-            clip_sample_range: Some(1.0),
+            gives_variance: false,
+            classes: None,
+            sampler: SamplerConfig::default(),
         }
+    }
+
+    /// The channels of its output: C, or 2C where it gives a variance.
+    pub fn output_channels(&self) -> usize {
+        if self.gives_variance { 2 * self.channels } else { self.channels }
     }
 
     /// The number of values in `batch` samples, batch x C x H x W.
@@ -88,13 +107,7 @@ impl ModelConfig {
                 self.color.channels()
             )));
         }
-        if let Some(range) = self.clip_sample_range
-            && !(range > 0.0 && range.is_finite())
-        {
-            return Err(Error::invalid_argument(format!(
-                "clip_sample_range: found {range}, expected a finite number above 0"
-            )));
-        }
+        self.check_sampler(&self.sampler)?;
         let schedule = self.noise_schedule()?;
         if schedule.has_zero_terminal_snr() {
             let last = schedule.num_train_timesteps() - 1;
@@ -109,17 +122,26 @@ impl ModelConfig {
         if self.rescale_betas_zero_snr { schedule.rescaled_to_zero_snr() } else { Ok(schedule) }
     }
 
-    /// A sampler config that fits this model: its prediction type, clip range and variance, the
-    /// rest as [`SamplerConfig::default`].
-    pub fn sampler_config(&self, kind: Sampler, steps: usize) -> SamplerConfig {
-        SamplerConfig {
-            kind,
-            steps,
-            prediction_type: self.prediction_type,
-            clip: self.clip_sample_range,
-            variance_type: self.variance_type,
-            ..SamplerConfig::default()
+    /// Checks a sampler config against the model, apart from the noise schedule. Errors:
+    /// `InvalidArgument` where it has a fault of its own, or takes a variance the model does not give.
+    pub fn check_sampler(&self, config: &SamplerConfig) -> Result<()> {
+        config.validate()?;
+        if config.variance_type.is_learned() && config.kind == Sampler::Ddpm && !self.gives_variance
+        {
+            return Err(Error::invalid_argument(format!(
+                "variance_type: found {} with a model of {} output channels, expected {}",
+                config.variance_type.name(),
+                self.channels,
+                2 * self.channels
+            )));
         }
+        Ok(())
+    }
+
+    /// The model's own sampler config with this sampler and so many steps; settings that the sampler
+    /// has no use for are left out.
+    pub fn sampler_config(&self, kind: Sampler, steps: usize) -> SamplerConfig {
+        SamplerConfig { steps, ..self.sampler.with_kind(kind) }
     }
 }
 
@@ -132,13 +154,15 @@ pub trait Denoiser: Send {
 
     /// Predicts for a batch of N samples in the variance-preserving scale.
     ///
-    /// `sample` and `output` are [N, C, H, W] and C-contiguous with C, H, W of the config;
-    /// `timesteps` holds N values in [0, T). Blocks until `output` is written; on an error the
-    /// contents of `output` are unspecified.
+    /// `sample` is [N, C, H, W] and `output` [N, output channels, H, W], both C-contiguous, with the
+    /// sizes of the config; `timesteps` holds N values in [0, T); `labels` N class labels, or nothing
+    /// for a model without classes. Blocks until `output` is written; on an error the contents of
+    /// `output` are unspecified.
     fn predict(
         &mut self,
         sample: ArrayView4<'_, f32>,
         timesteps: &[f64],
+        labels: &[i64],
         output: ArrayViewMut4<'_, f32>,
     ) -> Result<()>;
 }
@@ -146,6 +170,7 @@ pub trait Denoiser: Send {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sampler::{Thresholding, VarianceType};
 
     #[test]
     fn ddpm_defaults_are_valid_for_every_color() {
@@ -173,8 +198,24 @@ mod tests {
                 "sample shape: found [1, 3, 2147483647,",
             ),
             (
-                ModelConfig { clip_sample_range: Some(f64::NAN), ..base.clone() },
-                "clip_sample_range: found NaN",
+                ModelConfig {
+                    sampler: SamplerConfig {
+                        thresholding: Thresholding::Clip(f64::NAN),
+                        ..SamplerConfig::default()
+                    },
+                    ..base.clone()
+                },
+                "clip: found NaN",
+            ),
+            (
+                ModelConfig {
+                    sampler: SamplerConfig {
+                        variance_type: VarianceType::LearnedRange,
+                        ..SamplerConfig::default()
+                    },
+                    ..base.clone()
+                },
+                "variance_type: found learned_range with a model of 3 output channels, expected 6",
             ),
             (
                 ModelConfig { num_train_timesteps: 0, ..base.clone() },
@@ -196,14 +237,20 @@ mod tests {
     }
 
     #[test]
-    fn sampler_config_takes_over_what_the_model_says() {
+    fn sampler_config_takes_over_what_the_model_says_and_the_sampler_can_use() {
         let mut model = ModelConfig::ddpm(1, 8, 8);
-        model.prediction_type = PredictionType::Sample;
-        model.clip_sample_range = None;
-        model.variance_type = VarianceType::FixedLarge;
-        let config = model.sampler_config(Sampler::Ddim { eta: 0.5 }, 7);
-        assert_eq!(config.prediction_type, PredictionType::Sample);
-        assert_eq!((config.clip, config.steps), (None, 7));
+        model.sampler = SamplerConfig {
+            kind: Sampler::Dpmpp,
+            order: Some(3),
+            thresholding: Thresholding::Off,
+            variance_type: VarianceType::FixedLarge,
+            ..SamplerConfig::default()
+        };
+        let config = model.sampler_config(Sampler::Ddim, 7);
+        assert_eq!((config.kind, config.steps, config.order), (Sampler::Ddim, 7, None));
+        assert_eq!(config.thresholding, Thresholding::Off);
         assert_eq!(config.variance_type, VarianceType::FixedLarge);
+        config.validate().unwrap();
+        assert_eq!(model.sampler_config(Sampler::UniPc, 7).order, Some(3));
     }
 }

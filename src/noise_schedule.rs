@@ -5,6 +5,7 @@
 //! models", 2020.
 
 use std::f64::consts::FRAC_PI_2;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 pub const MAX_TRAIN_TIMESTEPS: usize = 1_000_000;
 
 /// How beta_t grows over training time. Both ends are in the open range (0, 1).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum BetaSchedule {
     /// Evenly spaced betas (section 4 of the DDPM paper: 1e-4 to 0.02).
     Linear { beta_start: f64, beta_end: f64 },
@@ -22,6 +23,14 @@ pub enum BetaSchedule {
     SquaredcosCapV2,
     /// A logistic curve over [-6, 6] between the ends (GeoDiff, Xu et al. 2022).
     Sigmoid { beta_start: f64, beta_end: f64 },
+    /// The logarithm of the SNR spread by a Laplace law with mean 0 and scale 0.5, beta at most 0.999
+    /// (Hang et al. 2024, "Improved noise schedule for diffusion training", table 1).
+    ///
+    /// diffusers takes sqrt(alpha_bar) for alpha_bar here, so its `laplace` is another schedule: a
+    /// model trained with that one needs its betas [`Given`](Self::Given).
+    Laplace,
+    /// beta_t for each t in 0..T, each in (0, 1) (diffusers' `trained_betas`).
+    Given(Arc<[f64]>),
 }
 
 impl BetaSchedule {
@@ -30,26 +39,29 @@ impl BetaSchedule {
 
     /// The schedule called `name` in diffusers' configs and in `ddpm.beta_schedule`.
     ///
-    /// The ends are not used by `squaredcos_cap_v2`. Errors: `InvalidArgument` for another name.
+    /// The ends are not used by `squaredcos_cap_v2` and `laplace`. Errors: `InvalidArgument` for another name.
     pub fn from_name(name: &str, beta_start: f64, beta_end: f64) -> Result<Self> {
         match name {
             "linear" => Ok(Self::Linear { beta_start, beta_end }),
             "scaled_linear" => Ok(Self::ScaledLinear { beta_start, beta_end }),
             "squaredcos_cap_v2" => Ok(Self::SquaredcosCapV2),
             "sigmoid" => Ok(Self::Sigmoid { beta_start, beta_end }),
+            "laplace" => Ok(Self::Laplace),
             _ => Err(Error::invalid_argument(format!(
-                "beta_schedule: found \"{name}\", expected linear, scaled_linear, squaredcos_cap_v2 or sigmoid"
+                "beta_schedule: found \"{name}\", expected linear, scaled_linear, squaredcos_cap_v2, sigmoid or laplace"
             ))),
         }
     }
 
-    /// The name that [`from_name`](Self::from_name) takes.
+    /// The name that [`from_name`](Self::from_name) takes; "given", which it does not take, for betas.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Linear { .. } => "linear",
             Self::ScaledLinear { .. } => "scaled_linear",
             Self::SquaredcosCapV2 => "squaredcos_cap_v2",
             Self::Sigmoid { .. } => "sigmoid",
+            Self::Laplace => "laplace",
+            Self::Given(_) => "given",
         }
     }
 
@@ -59,7 +71,7 @@ impl BetaSchedule {
             Self::Linear { beta_start, beta_end }
             | Self::ScaledLinear { beta_start, beta_end }
             | Self::Sigmoid { beta_start, beta_end } => Some((beta_start, beta_end)),
-            Self::SquaredcosCapV2 => None,
+            Self::SquaredcosCapV2 | Self::Laplace | Self::Given(_) => None,
         }
     }
 
@@ -68,19 +80,29 @@ impl BetaSchedule {
             let step = if len > 1 { (end - start) / (len - 1) as f64 } else { 0.0 };
             (0..len).map(move |i| start + step * i as f64)
         };
+        // The betas of a closed form of alpha_bar over [0, 1], of which only ratios count.
+        let from_alpha_bar = |alpha_bar: fn(f64) -> f64| {
+            let at = |i: usize| alpha_bar(i as f64 / len as f64);
+            (0..len).map(|i| (1.0 - at(i + 1) / at(i)).min(0.999)).collect()
+        };
         match *self {
             Self::Linear { beta_start, beta_end } => linspace(beta_start, beta_end).collect(),
             Self::ScaledLinear { beta_start, beta_end } => {
                 linspace(beta_start.sqrt(), beta_end.sqrt()).map(|root| root * root).collect()
             }
+            // Nichol and Dhariwal 2021, eq. 17 with s = 0.008.
             Self::SquaredcosCapV2 => {
-                // Nichol and Dhariwal 2021, eq. 17 with s = 0.008; f(0) cancels in the ratio.
-                let alpha_bar = |i: usize| {
-                    let time = i as f64 / len as f64;
-                    ((time + 0.008) / 1.008 * FRAC_PI_2).cos().powi(2)
-                };
-                (0..len).map(|i| (1.0 - alpha_bar(i + 1) / alpha_bar(i)).min(0.999)).collect()
+                from_alpha_bar(|time| ((time + 0.008) / 1.008 * FRAC_PI_2).cos().powi(2))
             }
+            // Hang et al. 2024, table 1: log SNR = -b sgn(0.5 - t) ln(1 - 2 |t - 0.5|), b = 0.5; the
+            // 1e-6 keeps both ends finite.
+            Self::Laplace => from_alpha_bar(|time| {
+                let from_middle = 0.5 - time;
+                let log_snr =
+                    -0.5 * from_middle.signum() * (1.0 - 2.0 * from_middle.abs() + 1e-6).ln();
+                1.0 / (1.0 + (-log_snr).exp())
+            }),
+            Self::Given(ref betas) => betas.to_vec(),
             Self::Sigmoid { beta_start, beta_end } => linspace(-6.0, 6.0)
                 .map(|z| beta_start + (beta_end - beta_start) / (1.0 + (-z).exp()))
                 .collect(),
@@ -98,8 +120,8 @@ pub struct NoiseSchedule {
 impl NoiseSchedule {
     /// The tables of `schedule` for `num_train_timesteps` timesteps.
     ///
-    /// Errors: `InvalidArgument` where the timesteps are not 1 to [`MAX_TRAIN_TIMESTEPS`] or an
-    /// end is not in (0, 1). Allocates the tables.
+    /// Errors: `InvalidArgument` where the timesteps are not 1 to [`MAX_TRAIN_TIMESTEPS`], an end or a
+    /// beta is not in (0, 1), or there are not T betas. Allocates the tables.
     pub fn new(schedule: &BetaSchedule, num_train_timesteps: usize) -> Result<Self> {
         if !(1..=MAX_TRAIN_TIMESTEPS).contains(&num_train_timesteps) {
             return Err(Error::invalid_argument(format!(
@@ -113,6 +135,20 @@ impl NoiseSchedule {
                         "{name}: found {beta}, expected a number above 0 and below 1"
                     )));
                 }
+            }
+        }
+        if let BetaSchedule::Given(betas) = schedule {
+            if betas.len() != num_train_timesteps {
+                return Err(Error::invalid_argument(format!(
+                    "betas: found {} of them, expected {num_train_timesteps} as num_train_timesteps",
+                    betas.len()
+                )));
+            }
+            if let Some(t) = betas.iter().position(|beta| !(*beta > 0.0 && *beta < 1.0)) {
+                return Err(Error::invalid_argument(format!(
+                    "betas[{t}]: found {}, expected a number above 0 and below 1",
+                    betas[t]
+                )));
             }
         }
         Ok(Self::from_betas(schedule.betas(num_train_timesteps)))
@@ -188,6 +224,37 @@ impl NoiseSchedule {
         })
     }
 
+    /// sigma at a fractional `t`: sqrt((1 - alpha_bar) / alpha_bar) of the neighbours, interpolated
+    /// linearly (Karras et al. 2022, appendix C.3.4); 0 at t = -1, before the first timestep, and below.
+    pub fn sigma_at(&self, t: f64) -> f64 {
+        let below = t.floor();
+        let at = |index: f64| {
+            let alpha_bar = match index {
+                _ if index < 0.0 => 1.0,
+                _ => self.alphas_cumprod[(index as usize).min(self.alphas_cumprod.len() - 1)],
+            };
+            ((1.0 - alpha_bar) / alpha_bar).sqrt()
+        };
+        let share = t - below;
+        if share == 0.0 { at(t) } else { at(below) + share * (at(below + 1.0) - at(below)) }
+    }
+
+    /// The fractional timestep at which sigma is `sigma`, interpolated in ln sigma and held to
+    /// [0, T - 1] (Karras et al. 2022, as k-diffusion has it).
+    pub fn timestep_of_sigma(&self, sigma: f64) -> f64 {
+        let last = self.alphas_cumprod.len() - 1;
+        let above = (0..=last).position(|t| self.sigma_at(t as f64) > sigma);
+        match above {
+            None => last as f64,
+            Some(0) => 0.0,
+            Some(above) => {
+                let (low, high) = (self.sigma_at((above - 1) as f64), self.sigma_at(above as f64));
+                let share = (sigma / low).ln() / (high / low).ln();
+                (above - 1) as f64 + share
+            }
+        }
+    }
+
     /// Draws from q(x_t | x_0): `out = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) noise` (eq. 4).
     ///
     /// All slices have one length; computed in f32 from f64 tables. Errors: `InvalidArgument` where
@@ -217,6 +284,11 @@ mod tests {
     const SCALED: BetaSchedule =
         BetaSchedule::ScaledLinear { beta_start: 0.00085, beta_end: 0.012 };
     const SIGMOID: BetaSchedule = BetaSchedule::Sigmoid { beta_start: 1e-4, beta_end: 0.02 };
+
+    fn named() -> [BetaSchedule; 5] {
+        let cosine = BetaSchedule::SquaredcosCapV2;
+        [BetaSchedule::DDPM, SCALED, SIGMOID, cosine, BetaSchedule::Laplace]
+    }
 
     #[test]
     fn betas_meet_their_ends() {
@@ -251,8 +323,60 @@ mod tests {
     }
 
     #[test]
+    fn laplace_has_the_papers_signal_to_noise_ratio() {
+        let table = NoiseSchedule::new(&BetaSchedule::Laplace, 1000).unwrap();
+        let snr = |t: usize| table.alphas_cumprod()[t] / (1.0 - table.alphas_cumprod()[t]);
+        // Hang et al. 2024: SNR is (2 - 2 t)^0.5 above the middle and (2 t)^-0.5 below it; alpha_bar
+        // is normalised by its value at t = 0, 1 - 1e-3.
+        let normalised = |snr: f64| {
+            let alpha_bar = snr / (1.0 + snr) / (1.0 - 1.0 / 1001.0);
+            alpha_bar / (1.0 - alpha_bar)
+        };
+        for (t, expected) in [(124, 0.25f64.powf(-0.5)), (499, 1.0), (749, 0.5f64.powf(0.5))] {
+            let off = snr(t) / normalised(expected) - 1.0;
+            // The 1e-6 of the schedule counts relative to 1 - 2 |t - 0.5|.
+            assert!(off.abs() < 1e-5, "t = {t}: off by {off}");
+        }
+    }
+
+    #[test]
+    fn given_betas_are_used_as_they_are() {
+        let betas: Arc<[f64]> = Arc::from([0.1, 0.2, 0.05]);
+        let table = NoiseSchedule::new(&BetaSchedule::Given(Arc::clone(&betas)), 3).unwrap();
+        assert_eq!(table.betas(), &*betas);
+        assert!((table.alphas_cumprod()[2] - 0.9 * 0.8 * 0.95).abs() < 1e-15);
+        for (betas, len, named) in [
+            (vec![0.1], 3, "betas: found 1 of them, expected 3"),
+            (vec![0.1, 1.0], 2, "betas[1]: found 1, expected a number above 0"),
+            (vec![0.0, 0.1], 2, "betas[0]: found 0"),
+            (vec![0.1, f64::NAN], 2, "betas[1]: found NaN"),
+        ] {
+            let error = NoiseSchedule::new(&BetaSchedule::Given(betas.into()), len).unwrap_err();
+            assert!(error.to_string().starts_with(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn sigma_is_interpolated_and_found_again() {
+        let table = NoiseSchedule::ddpm();
+        let exact = |t: usize| {
+            let alpha_bar = table.alphas_cumprod()[t];
+            ((1.0 - alpha_bar) / alpha_bar).sqrt()
+        };
+        assert_eq!((table.sigma_at(7.0), table.sigma_at(999.0)), (exact(7), exact(999)));
+        assert!((table.sigma_at(7.25) - (0.75 * exact(7) + 0.25 * exact(8))).abs() < 1e-15);
+        assert_eq!((table.sigma_at(-1.0), table.sigma_at(-0.5)), (0.0, 0.5 * exact(0)));
+        for t in [0, 1, 500, 999] {
+            assert!((table.timestep_of_sigma(exact(t)) - t as f64).abs() < 1e-9, "t = {t}");
+        }
+        let between = (exact(40) * exact(41)).sqrt();
+        assert!((table.timestep_of_sigma(between) - 40.5).abs() < 1e-9);
+        assert_eq!((table.timestep_of_sigma(1e9), table.timestep_of_sigma(0.0)), (999.0, 0.0));
+    }
+
+    #[test]
     fn every_schedule_loses_signal_at_every_step() {
-        for schedule in [BetaSchedule::DDPM, SCALED, SIGMOID, BetaSchedule::SquaredcosCapV2] {
+        for schedule in named() {
             for len in [1, 2, 10, 1000, 4000] {
                 let table = NoiseSchedule::new(&schedule, len).unwrap();
                 let alphas = table.alphas_cumprod();
@@ -308,7 +432,7 @@ mod tests {
 
     #[test]
     fn names_go_both_ways() {
-        for schedule in [BetaSchedule::DDPM, SCALED, SIGMOID, BetaSchedule::SquaredcosCapV2] {
+        for schedule in named() {
             let (start, end) = schedule.ends().unwrap_or((0.0, 0.0));
             assert_eq!(BetaSchedule::from_name(schedule.name(), start, end).unwrap(), schedule);
         }

@@ -40,17 +40,10 @@ impl PredictionType {
     /// epsilon where alpha_bar is 0.
     pub fn x0_coefficients(self, schedule: &NoiseSchedule, t: usize) -> Result<(f64, f64)> {
         let alpha_bar = schedule.alpha_cumprod(t)?;
-        match self {
-            // x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, solved for x_0.
-            Self::Epsilon if alpha_bar <= 0.0 => Err(no_signal(t)),
-            Self::Epsilon => Ok((1.0 / alpha_bar.sqrt(), -((1.0 - alpha_bar) / alpha_bar).sqrt())),
-            Self::Sample => Ok((0.0, 1.0)),
-            Self::VPrediction => Ok((alpha_bar.sqrt(), -(1.0 - alpha_bar).sqrt())),
-            Self::Mean => {
-                let (c_x0, c_x) = posterior_mean_coefficients(schedule, t)?;
-                Ok((-c_x / c_x0, 1.0 / c_x0))
-            }
+        if self == Self::Epsilon && alpha_bar <= 0.0 {
+            return Err(no_signal(t));
         }
+        Ok(self.x0_coefficients_at(alpha_bar, alpha_bar_before(schedule, t)))
     }
 
     /// (e_x, e_m) at training timestep t: epsilon = e_x x + e_m m.
@@ -58,14 +51,34 @@ impl PredictionType {
     /// Errors: as [`x0_coefficients`](Self::x0_coefficients).
     pub fn epsilon_coefficients(self, schedule: &NoiseSchedule, t: usize) -> Result<(f64, f64)> {
         let alpha_bar = schedule.alpha_cumprod(t)?;
+        Ok(self.epsilon_coefficients_at(alpha_bar, alpha_bar_before(schedule, t)))
+    }
+
+    /// (p_x, p_m) where alpha_bar is `alpha_bar`, and `before` one training timestep earlier (only
+    /// the mean looks at it). Not finite where m does not determine x_0.
+    pub(crate) fn x0_coefficients_at(self, alpha_bar: f64, before: f64) -> (f64, f64) {
         match self {
-            Self::Epsilon => Ok((0.0, 1.0)),
-            Self::VPrediction => Ok(((1.0 - alpha_bar).sqrt(), alpha_bar.sqrt())),
+            // x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, solved for x_0.
+            Self::Epsilon => (1.0 / alpha_bar.sqrt(), -((1.0 - alpha_bar) / alpha_bar).sqrt()),
+            Self::Sample => (0.0, 1.0),
+            Self::VPrediction => (alpha_bar.sqrt(), -(1.0 - alpha_bar).sqrt()),
+            Self::Mean => {
+                let (c_x0, c_x) = posterior_mean_coefficients(alpha_bar, before);
+                (-c_x / c_x0, 1.0 / c_x0)
+            }
+        }
+    }
+
+    /// (e_x, e_m) where alpha_bar is `alpha_bar`, as [`x0_coefficients_at`](Self::x0_coefficients_at).
+    pub(crate) fn epsilon_coefficients_at(self, alpha_bar: f64, before: f64) -> (f64, f64) {
+        match self {
+            Self::Epsilon => (0.0, 1.0),
+            Self::VPrediction => ((1.0 - alpha_bar).sqrt(), alpha_bar.sqrt()),
             Self::Sample | Self::Mean => {
                 // x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, solved for epsilon.
-                let (p_x, p_m) = self.x0_coefficients(schedule, t)?;
+                let (p_x, p_m) = self.x0_coefficients_at(alpha_bar, before);
                 let (signal, spread) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
-                Ok(((1.0 - signal * p_x) / spread, -signal * p_m / spread))
+                ((1.0 - signal * p_x) / spread, -signal * p_m / spread)
             }
         }
     }
@@ -81,7 +94,8 @@ impl PredictionType {
             Self::Sample => Ok((1.0, 0.0)),
             Self::VPrediction => Ok((-spread, signal)),
             Self::Mean => {
-                let (c_x0, c_x) = posterior_mean_coefficients(schedule, t)?;
+                let before = alpha_bar_before(schedule, t);
+                let (c_x0, c_x) = posterior_mean_coefficients(alpha_bar, before);
                 Ok((c_x0 + c_x * signal, c_x * spread))
             }
         }
@@ -89,17 +103,17 @@ impl PredictionType {
 }
 
 /// (c_x0, c_x) of mu = c_x0 x_0 + c_x x_t, the mean of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, eq. 7).
-fn posterior_mean_coefficients(schedule: &NoiseSchedule, t: usize) -> Result<(f64, f64)> {
-    let alpha_bar = schedule.alpha_cumprod(t)?;
-    let alpha_bar_prev = match t {
-        0 => 1.0,
-        _ => schedule.alpha_cumprod(t - 1)?,
-    };
-    let beta = schedule.betas()[t];
-    Ok((
-        alpha_bar_prev.sqrt() * beta / (1.0 - alpha_bar),
-        (1.0 - beta).sqrt() * (1.0 - alpha_bar_prev) / (1.0 - alpha_bar),
-    ))
+fn posterior_mean_coefficients(alpha_bar: f64, before: f64) -> (f64, f64) {
+    let alpha = alpha_bar / before;
+    (
+        before.sqrt() * (1.0 - alpha) / (1.0 - alpha_bar),
+        alpha.sqrt() * (1.0 - before) / (1.0 - alpha_bar),
+    )
+}
+
+/// alpha_bar one training timestep before t: 1 before the first.
+fn alpha_bar_before(schedule: &NoiseSchedule, t: usize) -> f64 {
+    t.checked_sub(1).and_then(|t| schedule.alphas_cumprod().get(t)).copied().unwrap_or(1.0)
 }
 
 fn no_signal(t: usize) -> Error {

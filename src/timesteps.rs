@@ -35,6 +35,17 @@ impl FromStr for TimestepSpacing {
     }
 }
 
+impl TimestepSpacing {
+    /// The name in diffusers' configs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Leading => "leading",
+            Self::Trailing => "trailing",
+            Self::Linspace => "linspace",
+        }
+    }
+}
+
 /// The timesteps of a run: `steps` of them, strictly falling, all in 0..`num_train_timesteps`.
 ///
 /// `steps_offset` is added to a leading list only (diffusers' `steps_offset`), and only so far that
@@ -46,11 +57,7 @@ pub fn timesteps(
     spacing: TimestepSpacing,
     steps_offset: usize,
 ) -> Result<Vec<usize>> {
-    if steps == 0 || steps > num_train_timesteps {
-        return Err(Error::invalid_argument(format!(
-            "steps: found {steps}, expected 1 to {num_train_timesteps}, the model's training timesteps"
-        )));
-    }
+    check_steps(num_train_timesteps, steps)?;
     let (total, n, last) = (num_train_timesteps as f64, steps as f64, num_train_timesteps - 1);
     let list = match spacing {
         TimestepSpacing::Leading => {
@@ -67,6 +74,91 @@ pub fn timesteps(
         }
     };
     Ok(list)
+}
+
+/// The same for solvers that end beyond their last evaluation: of `steps` + 1 timesteps the lowest is
+/// left out, as diffusers' multistep solvers have it. A trailing list is that of [`timesteps`], and
+/// so is any list of T steps, which leaves nothing out.
+///
+/// Errors: as [`timesteps`].
+pub fn open_timesteps(
+    num_train_timesteps: usize,
+    steps: usize,
+    spacing: TimestepSpacing,
+    steps_offset: usize,
+) -> Result<Vec<usize>> {
+    check_steps(num_train_timesteps, steps)?;
+    if spacing == TimestepSpacing::Trailing || steps == num_train_timesteps {
+        return timesteps(num_train_timesteps, steps, spacing, steps_offset);
+    }
+    let last = num_train_timesteps - 1;
+    let points = match spacing {
+        // Counted from 0 here and from T - 1 in `timesteps`: halves round to the other side.
+        TimestepSpacing::Linspace => {
+            let stride = last as f64 / steps as f64;
+            (0..=steps).rev().map(|i| (i as f64 * stride).round_ties_even() as usize).collect()
+        }
+        _ => timesteps(num_train_timesteps, steps + 1, spacing, steps_offset)?,
+    };
+    Ok(points[..steps].to_vec())
+}
+
+/// The evenly spaced, fractional points of solvers in sigma space: `steps` from T - 1 to 0; a single
+/// step is at T - 1. Errors: as [`timesteps`].
+pub fn fractional_linspace(num_train_timesteps: usize, steps: usize) -> Result<Vec<f64>> {
+    check_steps(num_train_timesteps, steps)?;
+    let last = (num_train_timesteps - 1) as f64;
+    let stride = if steps > 1 { last / (steps - 1) as f64 } else { 0.0 };
+    Ok((0..steps)
+        .map(|i| if i + 1 == steps && i > 0 { 0.0 } else { last - i as f64 * stride })
+        .collect())
+}
+
+/// The timesteps of consistency distillation, from which LCM and TCD choose (Luo et al. 2023, section
+/// 4.3): of `original` evenly spaced ones `steps`, evenly again, the highest first.
+///
+/// With more steps than `original` there are as many as steps. Errors: as [`timesteps`].
+pub fn distilled_timesteps(
+    num_train_timesteps: usize,
+    steps: usize,
+    original: usize,
+) -> Result<Vec<usize>> {
+    check_steps(num_train_timesteps, steps)?;
+    let original = original.clamp(steps, num_train_timesteps);
+    let stride = num_train_timesteps / original;
+    Ok((0..steps).map(|i| (original - i * original / steps) * stride - 1).collect())
+}
+
+/// Checks a list given by the caller. Errors: `InvalidArgument` where it is empty, not strictly
+/// falling, or not below T.
+pub fn check_timesteps(num_train_timesteps: usize, list: &[usize]) -> Result<()> {
+    let Some(&first) = list.first() else {
+        return Err(Error::invalid_argument("timesteps: found none, expected at least one"));
+    };
+    if first >= num_train_timesteps {
+        return Err(Error::invalid_argument(format!(
+            "timesteps[0]: found {first}, expected 0 to {}",
+            num_train_timesteps - 1
+        )));
+    }
+    match list.windows(2).position(|pair| pair[1] >= pair[0]) {
+        None => Ok(()),
+        Some(index) => Err(Error::invalid_argument(format!(
+            "timesteps[{}]: found {} after {}, expected a falling list",
+            index + 1,
+            list[index + 1],
+            list[index]
+        ))),
+    }
+}
+
+fn check_steps(num_train_timesteps: usize, steps: usize) -> Result<()> {
+    if steps == 0 || steps > num_train_timesteps {
+        return Err(Error::invalid_argument(format!(
+            "steps: found {steps}, expected 1 to {num_train_timesteps}, the model's training timesteps"
+        )));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -105,6 +197,64 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn open_lists_leave_the_cleanest_timestep_out() {
+        let open = |steps, spacing, offset| open_timesteps(1000, steps, spacing, offset).unwrap();
+        // diffusers 0.42.1, DPMSolverMultistepScheduler.
+        assert_eq!(open(5, TimestepSpacing::Linspace, 0), [999, 799, 599, 400, 200]);
+        assert_eq!(open(5, TimestepSpacing::Leading, 1), [831, 665, 499, 333, 167]);
+        assert_eq!(open(5, TimestepSpacing::Trailing, 0), [999, 799, 599, 399, 199]);
+        for total in [1, 2, 7, 1000] {
+            for steps in 1..=total {
+                for spacing in ALL {
+                    let list = open_timesteps(total, steps, spacing, 1).unwrap();
+                    assert_eq!(list.len(), steps);
+                    check_timesteps(total, &list).unwrap();
+                }
+            }
+        }
+        assert!(open_timesteps(10, 11, TimestepSpacing::Linspace, 0).is_err());
+    }
+
+    #[test]
+    fn fractional_points_reach_both_ends() {
+        assert_eq!(fractional_linspace(1000, 1).unwrap(), [999.0]);
+        let list = fractional_linspace(1000, 20).unwrap();
+        assert_eq!((list[0], list[19]), (999.0, 0.0));
+        assert!((list[1] - 946.421_052_631_578_9).abs() < 1e-9);
+        for steps in 1..=1000 {
+            let list = fractional_linspace(1000, steps).unwrap();
+            assert!(list.len() == steps && list.windows(2).all(|w| w[1] < w[0]), "{steps}");
+        }
+    }
+
+    #[test]
+    fn distilled_timesteps_are_among_those_of_the_distillation() {
+        // diffusers 0.42.1, LCMScheduler with 4 and 8 of 50 steps.
+        assert_eq!(distilled_timesteps(1000, 4, 50).unwrap(), [999, 759, 499, 259]);
+        let eight = [999, 879, 759, 639, 499, 379, 259, 139];
+        assert_eq!(distilled_timesteps(1000, 8, 50).unwrap(), eight);
+        for steps in 1..=1000 {
+            let list = distilled_timesteps(1000, steps, 50).unwrap();
+            assert_eq!(list.len(), steps);
+            check_timesteps(1000, &list).unwrap();
+        }
+    }
+
+    #[test]
+    fn given_lists_are_refused_by_what_is_wrong() {
+        check_timesteps(1000, &[999, 500, 0]).unwrap();
+        for (list, named) in [
+            (&[][..], "timesteps: found none"),
+            (&[1000, 5], "timesteps[0]: found 1000, expected 0 to 999"),
+            (&[900, 500, 500], "timesteps[2]: found 500 after 500"),
+            (&[500, 900], "timesteps[1]: found 900 after 500"),
+        ] {
+            let error = check_timesteps(1000, list).unwrap_err();
+            assert!(error.to_string().starts_with(named), "{error}");
         }
     }
 

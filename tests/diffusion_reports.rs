@@ -46,6 +46,7 @@ impl<F: FnMut(f64, f32, usize) -> f32 + Send> Denoiser for Model<F> {
         &mut self,
         sample: ArrayView4<'_, f32>,
         timesteps: &[f64],
+        _labels: &[i64],
         mut output: ArrayViewMut4<'_, f32>,
     ) -> Result<()> {
         self.fed.push(timesteps[0]);

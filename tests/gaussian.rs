@@ -54,6 +54,7 @@ impl Denoiser for ExactGaussian {
         &mut self,
         sample: ArrayView4<'_, f32>,
         timesteps: &[f64],
+        _labels: &[i64],
         mut output: ArrayViewMut4<'_, f32>,
     ) -> Result<()> {
         let a = self.alphas_cumprod[timesteps[0] as usize];

@@ -21,7 +21,7 @@ pub use crate::onnx::{ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provi
 pub use crate::worker::{
     EngineState, FrameFormat, FrameInfo, Preview, StepOutcome, StreamState, StreamStatus,
 };
-pub use config::{Clip, DEFAULT_STEPS, EngineConfig, SamplerKind, StreamConfig};
+pub use config::{EngineConfig, StreamConfig};
 pub use stream::Stream;
 
 /// A model and the one thread that runs it, shared by its streams.
@@ -81,8 +81,8 @@ impl Engine {
     /// `OutOfMemory`.
     pub fn stream(&self, config: &StreamConfig) -> Result<Stream> {
         let info = self.info()?;
-        let sampler = config.sampler_config(&info.model)?;
-        let core = StreamCore::new(&info.model, &sampler, config.seed, config.preview)?;
+        let sampler = config.sampler.as_ref().unwrap_or(&info.model.sampler);
+        let core = StreamCore::new(&info.model, sampler, config.start.clone(), config.preview)?;
         Ok(Stream::new(Arc::new(core), self.worker.link()))
     }
 

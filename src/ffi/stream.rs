@@ -5,9 +5,11 @@ use super::engine::{ddpm_engine, timeout};
 use super::frame::BYTES_PER_PIXEL;
 use super::guard::{borrow, choose, expect_zero, guard, null};
 use super::result::{DDPM_BUSY, DDPM_DONE, DDPM_OK, DDPM_TIMEOUT, ddpm_result};
-use crate::engine::{Clip, Preview, SamplerKind, StepOutcome, Stream, StreamConfig, StreamState};
+use crate::engine::{Preview, StepOutcome, Stream, StreamConfig, StreamState};
 use crate::error::{Error, Result};
-use crate::sampler::VarianceType;
+use crate::model::ModelConfig;
+use crate::run::RunStart;
+use crate::sampler::{Sampler, SamplerConfig, Thresholding, VarianceType};
 use crate::timesteps::TimestepSpacing;
 
 /// One picture that is being revealed, one reverse step at a time. Made by `ddpm_stream_create`,
@@ -55,10 +57,10 @@ pub const DDPM_VARIANCE_FIXED_SMALL: u32 = 1;
 /// DDPM's noise has the variance beta.
 pub const DDPM_VARIANCE_FIXED_LARGE: u32 = 2;
 
-const SAMPLERS: [(u32, &str, SamplerKind); 3] = [
-    (DDPM_SAMPLER_DEFAULT, "DDPM_SAMPLER_DEFAULT", SamplerKind::Ddpm),
-    (DDPM_SAMPLER_DDPM, "DDPM_SAMPLER_DDPM", SamplerKind::Ddpm),
-    (DDPM_SAMPLER_DDIM, "DDPM_SAMPLER_DDIM", SamplerKind::Ddim),
+const SAMPLERS: [(u32, &str, Sampler); 3] = [
+    (DDPM_SAMPLER_DEFAULT, "DDPM_SAMPLER_DEFAULT", Sampler::Ddpm),
+    (DDPM_SAMPLER_DDPM, "DDPM_SAMPLER_DDPM", Sampler::Ddpm),
+    (DDPM_SAMPLER_DDIM, "DDPM_SAMPLER_DDIM", Sampler::Ddim),
 ];
 
 const SPACINGS: [(u32, &str, TimestepSpacing); 4] = [
@@ -175,8 +177,9 @@ pub unsafe extern "C" fn ddpm_stream_create(
         if stream.is_null() {
             return Err(null("stream"));
         }
-        let made = engine.engine.stream(&stream_config(&desc)?)?;
-        let row_bytes = engine.engine.info()?.model.width * BYTES_PER_PIXEL;
+        let info = engine.engine.info()?;
+        let made = engine.engine.stream(&stream_config(&desc, &info.model)?)?;
+        let row_bytes = info.model.width * BYTES_PER_PIXEL;
         let handle = Box::new(ddpm_stream { stream: made, row_bytes });
         // SAFETY: not NULL, so the host's variable. Ownership goes to the host.
         unsafe { stream.write(Box::into_raw(handle)) };
@@ -184,25 +187,34 @@ pub unsafe extern "C" fn ddpm_stream_create(
     })
 }
 
-fn stream_config(desc: &ddpm_stream_desc) -> Result<StreamConfig> {
+fn stream_config(desc: &ddpm_stream_desc, model: &ModelConfig) -> Result<StreamConfig> {
     expect_zero("desc.reserved", desc.reserved)?;
-    Ok(StreamConfig {
-        sampler: choose("desc.sampler", desc.sampler, &SAMPLERS)?,
-        steps: desc.steps,
-        seed: desc.seed,
-        eta: desc.eta.into(),
+    let kind = choose("desc.sampler", desc.sampler, &SAMPLERS)?;
+    let steps = match desc.steps {
+        0 => model.sampler.steps,
+        steps => steps as usize,
+    };
+    let own = model.sampler_config(kind, steps);
+    let sampler = SamplerConfig {
+        eta: (desc.eta != 0.0).then_some(desc.eta.into()),
         spacing: choose("desc.spacing", desc.spacing, &SPACINGS)?,
+        thresholding: clip(desc)?.unwrap_or(own.thresholding),
+        variance_type: choose("desc.variance_type", desc.variance_type, &VARIANCES)?
+            .unwrap_or(own.variance_type),
+        ..own
+    };
+    Ok(StreamConfig {
+        sampler: Some(sampler),
+        start: RunStart { seed: desc.seed, ..RunStart::default() },
         preview: choose("desc.preview", desc.preview, &PREVIEWS)?,
-        clip: clip(desc)?,
-        variance_type: choose("desc.variance_type", desc.variance_type, &VARIANCES)?,
     })
 }
 
-fn clip(desc: &ddpm_stream_desc) -> Result<Clip> {
-    let range = Clip::Range(desc.clip_range.into());
+fn clip(desc: &ddpm_stream_desc) -> Result<Option<Thresholding>> {
+    let range = Some(Thresholding::Clip(desc.clip_range.into()));
     let choices = [
-        (DDPM_CLIP_DEFAULT, "DDPM_CLIP_DEFAULT", Clip::FromModel),
-        (DDPM_CLIP_OFF, "DDPM_CLIP_OFF", Clip::Off),
+        (DDPM_CLIP_DEFAULT, "DDPM_CLIP_DEFAULT", None),
+        (DDPM_CLIP_OFF, "DDPM_CLIP_OFF", Some(Thresholding::Off)),
         (DDPM_CLIP_RANGE, "DDPM_CLIP_RANGE", range),
     ];
     let clip = choose("desc.clip", desc.clip, &choices)?;

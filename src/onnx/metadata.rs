@@ -11,7 +11,7 @@ use crate::log::{LogLevel, Logger};
 use crate::model::{Color, ModelConfig};
 use crate::noise_schedule::{BetaSchedule, MAX_TRAIN_TIMESTEPS};
 use crate::prediction::PredictionType;
-use crate::sampler::VarianceType;
+use crate::sampler::{SamplerConfig, Thresholding, VarianceType};
 
 use super::ModelOverrides;
 
@@ -40,7 +40,7 @@ pub(super) struct Metadata {
     pub(super) num_train_timesteps: Option<usize>,
     pub(super) rescale_betas_zero_snr: Option<bool>,
     pub(super) variance_type: Option<VarianceType>,
-    pub(super) clip_sample_range: Option<Option<f64>>,
+    pub(super) thresholding: Option<Thresholding>,
     pub(super) width: Option<usize>,
     pub(super) height: Option<usize>,
     pub(super) color: Option<Color>,
@@ -87,7 +87,7 @@ impl Metadata {
                 "variance_type" => {
                     found.variance_type = Some(entry.parse("fixed_small or fixed_large")?);
                 }
-                "clip_sample_range" => found.clip_sample_range = Some(entry.clip()?),
+                "clip_sample_range" => found.thresholding = Some(entry.clip()?),
                 "width" => found.width = Some(entry.integer(super::roles::MAX_SIDE)?),
                 "height" => found.height = Some(entry.integer(super::roles::MAX_SIDE)?),
                 "color" => found.color = Some(entry.parse("gray, rgb or rgba")?),
@@ -115,8 +115,8 @@ impl Metadata {
         let [channels, height, width] = shape;
         let defaults = ModelConfig::ddpm(channels, height, width);
         let pick = Pick { model, log };
-        let beta_schedule = match overrides.beta_schedule {
-            Some(schedule) => schedule,
+        let beta_schedule = match &overrides.beta_schedule {
+            Some(schedule) => schedule.clone(),
             None => self.beta_schedule(&pick)?,
         };
         let config = ModelConfig {
@@ -143,20 +143,33 @@ impl Metadata {
                 self.rescale_betas_zero_snr,
                 defaults.rescale_betas_zero_snr,
             ),
-            variance_type: pick.named(
-                "variance_type",
-                overrides.variance_type,
-                self.variance_type,
-                defaults.variance_type,
-                |variance_type| variance_type.name().to_owned(),
-            ),
-            clip_sample_range: pick.named(
-                "clip_sample_range",
-                overrides.clip_sample_range,
-                self.clip_sample_range,
-                defaults.clip_sample_range,
-                |range| range.map_or("none".to_owned(), |range| range.to_string()),
-            ),
+            gives_variance: false,
+            classes: None,
+            sampler: SamplerConfig::default(),
+        };
+        let config = ModelConfig {
+            sampler: SamplerConfig {
+                steps: defaults.sampler.steps.min(config.num_train_timesteps),
+                variance_type: pick.named(
+                    "variance_type",
+                    overrides.variance_type,
+                    self.variance_type,
+                    defaults.sampler.variance_type,
+                    |variance_type| variance_type.name().to_owned(),
+                ),
+                thresholding: pick.named(
+                    "clip_sample_range",
+                    overrides.thresholding,
+                    self.thresholding,
+                    defaults.sampler.thresholding,
+                    |thresholding| match thresholding {
+                        Thresholding::Clip(range) => range.to_string(),
+                        _ => "none".to_owned(),
+                    },
+                ),
+                ..defaults.sampler
+            },
+            ..config
         };
         config
             .validate()
@@ -251,12 +264,12 @@ impl Entry<'_> {
         if (1..=max).contains(&number) { Ok(number) } else { Err(self.refuse(&expected)) }
     }
 
-    fn clip(&self) -> Result<Option<f64>> {
+    fn clip(&self) -> Result<Thresholding> {
         if self.value == "none" {
-            return Ok(None);
+            return Ok(Thresholding::Off);
         }
         self.number("none or a finite number above 0", |range| range > 0.0 && range.is_finite())
-            .map(Some)
+            .map(Thresholding::Clip)
     }
 
     fn classes(&self) -> Result<Vec<String>> {
@@ -338,8 +351,13 @@ mod tests {
             beta_schedule: BetaSchedule::ScaledLinear { beta_start: 0.00085, beta_end: 0.012 },
             num_train_timesteps: 500,
             rescale_betas_zero_snr: true,
-            variance_type: VarianceType::FixedLarge,
-            clip_sample_range: None,
+            gives_variance: false,
+            classes: None,
+            sampler: SamplerConfig {
+                variance_type: VarianceType::FixedLarge,
+                thresholding: Thresholding::Off,
+                ..SamplerConfig::default()
+            },
         };
         assert_eq!(config, expected);
         assert_eq!((found.width, found.height), (Some(24), Some(16)));
@@ -402,7 +420,7 @@ mod tests {
             num_train_timesteps: Some(100),
             rescale_betas_zero_snr: Some(false),
             variance_type: Some(VarianceType::FixedSmall),
-            clip_sample_range: Some(Some(3.0)),
+            thresholding: Some(Thresholding::Clip(3.0)),
             ..ModelOverrides::default()
         };
         let config = found.resolve([3, 8, 8], &overrides, "m.onnx", &Logger::default()).unwrap();
@@ -410,7 +428,10 @@ mod tests {
             prediction_type: PredictionType::VPrediction,
             beta_schedule: BetaSchedule::SquaredcosCapV2,
             num_train_timesteps: 100,
-            clip_sample_range: Some(3.0),
+            sampler: SamplerConfig {
+                thresholding: Thresholding::Clip(3.0),
+                ..SamplerConfig::default()
+            },
             ..ModelConfig::ddpm(3, 8, 8)
         };
         assert_eq!(config, expected);

@@ -18,7 +18,7 @@ use crate::log::Logger;
 use crate::model::Color;
 use crate::noise_schedule::BetaSchedule;
 use crate::prediction::PredictionType;
-use crate::sampler::VarianceType;
+use crate::sampler::{Thresholding, VarianceType};
 
 pub use provider::Provider;
 pub use session::{Interrupt, OnnxDenoiser, OnnxInfo};
@@ -77,8 +77,8 @@ pub struct ModelOverrides {
     pub rescale_betas_zero_snr: Option<bool>,
     /// The variance of DDPM steps.
     pub variance_type: Option<VarianceType>,
-    /// The range of x_0; `Some(None)` for no limit.
-    pub clip_sample_range: Option<Option<f64>>,
+    /// What is done to the predicted x_0.
+    pub thresholding: Option<Thresholding>,
     /// What the channels mean.
     pub color: Option<Color>,
     /// The name of the input that takes the sample.

@@ -256,6 +256,7 @@ impl Denoiser for OnnxDenoiser {
         &mut self,
         sample: ArrayView4<'_, f32>,
         timesteps: &[f64],
+        _labels: &[i64],
         mut output: ArrayViewMut4<'_, f32>,
     ) -> Result<()> {
         let batch = timesteps.len();

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image;
 use crate::model::{Color, Denoiser, ModelConfig};
-use crate::run::Run;
+use crate::run::{Run, RunStart};
 use crate::sampler::SamplerConfig;
 
 use super::progress::{Begin, MAX_STEPS, Progress, StreamState, Ticket};
@@ -123,16 +123,17 @@ impl StreamCore {
     pub(crate) fn new(
         model: &ModelConfig,
         sampler: &SamplerConfig,
-        seed: u64,
+        start: RunStart,
         preview: Preview,
     ) -> Result<Self> {
+        let seed = start.seed;
         if sampler.steps > MAX_STEPS {
             return Err(Error::invalid_argument(format!(
                 "steps: found {}, expected at most {MAX_STEPS}",
                 sampler.steps
             )));
         }
-        let run = Run::new(model, sampler, seed, 1)?;
+        let run = Run::starting(model, sampler, start, 1)?;
         let timesteps = run.timesteps().collect();
         let bytes = model
             .width

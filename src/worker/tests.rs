@@ -6,6 +6,7 @@ use ndarray::{ArrayView4, ArrayViewMut4};
 
 use super::*;
 use crate::model::ModelConfig;
+use crate::run::RunStart;
 use crate::sampler::Sampler;
 
 /// The time after which something that should end at once is taken to hang.
@@ -26,6 +27,7 @@ impl<F: FnMut(f64) -> Result<()> + Send> Denoiser for Fake<F> {
         &mut self,
         sample: ArrayView4<'_, f32>,
         timesteps: &[f64],
+        _labels: &[i64],
         mut output: ArrayViewMut4<'_, f32>,
     ) -> Result<()> {
         (self.before)(timesteps[0])?;
@@ -47,7 +49,8 @@ fn worker(before: impl FnMut(f64) -> Result<()> + Send + 'static) -> Worker<()> 
 
 fn stream(seed: u64) -> Arc<StreamCore> {
     let sampler = model().sampler_config(Sampler::Ddpm, 5);
-    Arc::new(StreamCore::new(&model(), &sampler, seed, Preview::Sample).unwrap())
+    let start = RunStart { seed, ..RunStart::default() };
+    Arc::new(StreamCore::new(&model(), &sampler, start, Preview::Sample).unwrap())
 }
 
 /// A model that announces each call and then waits to be let go.

@@ -1,0 +1,3 @@
+//! `ddpm`: the library from the command line.
+
+fn main() {}
