@@ -155,7 +155,8 @@ fn from_name<T: Copy>(
 pub struct SamplerConfig {
     /// The update rule.
     pub kind: Sampler,
-    /// Steps, 1 to T: as many model evaluations, but 2 n - 1 for Heun and n + 1 for PNDM.
+    /// Steps, 1 to T: as many model evaluations, but of n steps Heun makes 2 n - 1, PNDM n + 1, and
+    /// PNDM with Runge-Kutta n + 9.
     pub steps: usize,
     /// How the steps are spread over training time. LCM and TCD have timesteps of their own.
     pub spacing: TimestepSpacing,

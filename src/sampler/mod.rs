@@ -17,6 +17,7 @@ mod heun;
 mod lcm;
 mod plan;
 mod pndm;
+mod pndm_prk;
 mod tcd;
 mod unipc;
 
@@ -67,6 +68,9 @@ pub enum Sampler {
     Lcm = 12,
     /// Trajectory consistency distillation (Zheng et al. 2024). For models distilled for it.
     Tcd = 13,
+    /// Pseudo linear multistep started by Runge-Kutta steps, as published (Liu et al. 2022, F-PNDM):
+    /// four model evaluations in each of the first three steps.
+    PndmPrk = 14,
 }
 
 /// What a sampler's file says about it.
@@ -108,7 +112,7 @@ impl Definition {
 
 impl Sampler {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Ddpm,
         Self::Ddim,
         Self::DdimInverse,
@@ -122,6 +126,7 @@ impl Sampler {
         Self::Pndm,
         Self::Lcm,
         Self::Tcd,
+        Self::PndmPrk,
     ];
 
     fn definition(self) -> &'static Definition {
@@ -139,6 +144,7 @@ impl Sampler {
             Self::Pndm => &pndm::DEFINITION,
             Self::Lcm => &lcm::DEFINITION,
             Self::Tcd => &tcd::DEFINITION,
+            Self::PndmPrk => &pndm_prk::DEFINITION,
         }
     }
 
