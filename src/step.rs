@@ -255,11 +255,10 @@ pub fn apply(row: &Row, slots: Slots<'_>) -> Result<()> {
         }
         // Everything is computed before anything is written: the combinations read what was.
         let read = |combination: &Combination, out: &mut [f64]| {
-            out.fill(0.0);
-            add(out, combination.x, &sample[at.clone()]);
-            add(out, combination.m, &m[at.clone()]);
-            for (out, &x0) in out.iter_mut().zip(&*x0) {
-                *out += combination.x0 * x0;
+            let Combination { x: c_x, m: c_m, x0: c_x0, .. } = *combination;
+            let inputs = sample[at.clone()].iter().zip(&m[at.clone()]).zip(&*x0);
+            for (out, ((&x, &m), &x0)) in out.iter_mut().zip(inputs) {
+                *out = c_x * f64::from(x) + c_m * f64::from(m) + c_x0 * x0;
             }
             for (&share, values) in combination.history.iter().zip(&memory.history) {
                 if share != 0.0 {
