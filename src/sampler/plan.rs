@@ -26,7 +26,8 @@ pub(super) enum Grid {
     Ascending,
 }
 
-/// What stands for an alpha_bar of 0 where formulas divide by it, as in diffusers.
+/// What stands for an alpha_bar of 0 where formulas divide by it, as in diffusers; less where the
+/// timestep before has no more itself.
 const LEAST_ALPHA_BAR: f64 = 1.0 / 16_777_216.0;
 
 /// The exponent of Karras et al. 2022, eq. 5.
@@ -115,7 +116,12 @@ impl<'a> Plan<'a> {
             schedule,
             prediction_type,
             grid,
-            least_alpha_bar: if definition.takes_zero_snr { 0.0 } else { LEAST_ALPHA_BAR },
+            least_alpha_bar: match schedule.alphas_cumprod() {
+                [.., before, 0.0] if !definition.takes_zero_snr => {
+                    LEAST_ALPHA_BAR.min(0.5 * before)
+                }
+                _ => 0.0,
+            },
         };
         plan.end = plan.point(0.0, final_alpha_bar);
         let list = plan.timesteps()?;
@@ -194,7 +200,7 @@ impl<'a> Plan<'a> {
         } else {
             1.0 / (1.0 + self.schedule.sigma_at(t).powi(2))
         };
-        alpha_bar.max(self.least_alpha_bar)
+        if alpha_bar > 0.0 { alpha_bar } else { self.least_alpha_bar }
     }
 
     /// The point at `timestep` with this alpha_bar.
