@@ -9,8 +9,10 @@ use ort::session::{IoBinding, RunOptions, Session};
 use ort::value::{PrimitiveTensorElementType, Tensor};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::ModelConfig;
 
-use super::roles::{Image, Roles, TimestepShape, TimestepType};
+use super::ports::{Image, Label, TimestepType, ValueShape};
+use super::roles::Roles;
 
 /// A sample-shaped tensor of the type the graph declares.
 #[derive(Debug)]
@@ -29,6 +31,24 @@ enum TimestepTensor {
     F64(Tensor<f64>),
 }
 
+/// A class label tensor of the type the graph declares.
+#[derive(Debug)]
+enum LabelTensor {
+    I64(Tensor<i64>),
+    I32(Tensor<i32>),
+}
+
+/// What one run of the model is fed.
+#[derive(Clone, Copy)]
+pub(super) struct Feed<'a> {
+    /// [N, C, H, W].
+    pub(super) sample: &'a [f32],
+    /// N of them.
+    pub(super) timesteps: &'a [f64],
+    /// N of them, or none for a model without classes.
+    pub(super) labels: &'a [i64],
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Binding {
@@ -36,28 +56,32 @@ pub(super) struct Binding {
     binding: IoBinding,
     sample: ImageTensor,
     timestep: TimestepTensor,
+    label: Option<LabelTensor>,
     output: ImageTensor,
     rebind: bool,
 }
 
 impl Binding {
-    /// Allocates and binds for `batch` samples of `shape`, [C, H, W]. `rebind` where the session
-    /// does not run on the CPU.
+    /// Allocates and binds for `batch` samples of the model. `rebind` where the session does not run
+    /// on the CPU.
     pub(super) fn new(
         session: &Session,
         roles: &Roles,
         batch: usize,
-        shape: [usize; 3],
+        model: &ModelConfig,
         rebind: bool,
     ) -> ort::Result<Self> {
-        let [channels, height, width] = shape;
-        let dims = [batch, channels, height, width];
+        let dims = |channels| [batch, channels, model.height, model.width];
         let mut bound = Self {
             batch,
             binding: session.create_binding()?,
-            sample: ImageTensor::new(&roles.sample, dims)?,
+            sample: ImageTensor::new(&roles.sample, dims(model.channels))?,
             timestep: TimestepTensor::new(roles, batch)?,
-            output: ImageTensor::new(&roles.output, dims)?,
+            label: match &roles.label {
+                Some(label) => Some(LabelTensor::new(label, batch)?),
+                None => None,
+            },
+            output: ImageTensor::new(&roles.output, dims(model.output_channels()))?,
             rebind,
         };
         bound.bind_inputs(roles)?;
@@ -86,22 +110,33 @@ impl Binding {
             TimestepTensor::F32(tensor) => self.binding.bind_input(name, tensor),
             TimestepTensor::F16(tensor) => self.binding.bind_input(name, tensor),
             TimestepTensor::F64(tensor) => self.binding.bind_input(name, tensor),
+        }?;
+        match (&roles.label, &self.label) {
+            (Some(label), Some(LabelTensor::I64(tensor))) => {
+                self.binding.bind_input(label.name.as_str(), tensor)
+            }
+            (Some(label), Some(LabelTensor::I32(tensor))) => {
+                self.binding.bind_input(label.name.as_str(), tensor)
+            }
+            _ => Ok(()),
         }
     }
 
-    /// Feeds `sample` and `timesteps`, runs, and copies the output out. Lengths are the caller's
-    /// to get right. Blocks for the run.
+    /// Feeds, runs, and copies the output out. Lengths are the caller's to get right. Blocks for the
+    /// run.
     pub(super) fn run(
         &mut self,
         session: &mut Session,
         options: &RunOptions,
         roles: &Roles,
-        sample: &[f32],
-        timesteps: &[f64],
+        feed: Feed<'_>,
         output: &mut [f32],
     ) -> Result<()> {
-        self.sample.write(sample);
-        self.timestep.write(timesteps, &roles.timestep.name)?;
+        self.sample.write(feed.sample);
+        self.timestep.write(feed.timesteps, &roles.timestep.name)?;
+        if let (Some(label), Some(tensor)) = (&roles.label, &mut self.label) {
+            tensor.write(feed.labels, &label.name)?;
+        }
         let fault =
             |error: ort::Error| Error::new(ErrorKind::Inference, error.message().trim_end());
         if self.rebind {
@@ -144,26 +179,55 @@ impl ImageTensor {
     }
 }
 
-impl TimestepTensor {
-    fn new(roles: &Roles, batch: usize) -> ort::Result<Self> {
-        fn tensor<T: PrimitiveTensorElementType + std::fmt::Debug>(
-            shape: TimestepShape,
-            batch: usize,
-        ) -> ort::Result<Tensor<T>> {
-            let allocator = Allocator::default();
-            match shape {
-                TimestepShape::Scalar => Tensor::new(&allocator, [0usize; 0]),
-                TimestepShape::One => Tensor::new(&allocator, [1usize]),
-                TimestepShape::PerSample => Tensor::new(&allocator, [batch]),
+fn values<T: PrimitiveTensorElementType + std::fmt::Debug>(
+    shape: ValueShape,
+    batch: usize,
+) -> ort::Result<Tensor<T>> {
+    let allocator = Allocator::default();
+    match shape {
+        ValueShape::Scalar => Tensor::new(&allocator, [0usize; 0]),
+        ValueShape::One => Tensor::new(&allocator, [1usize]),
+        ValueShape::PerSample => Tensor::new(&allocator, [batch]),
+    }
+}
+
+impl LabelTensor {
+    fn new(label: &Label, batch: usize) -> ort::Result<Self> {
+        Ok(if label.wide {
+            Self::I64(values(label.shape, batch)?)
+        } else {
+            Self::I32(values(label.shape, batch)?)
+        })
+    }
+
+    /// Writes one label for each sample, or the one that they share.
+    ///
+    /// Errors: `Unsupported` where the samples differ and the input takes one value;
+    /// `InvalidArgument` for a label that is no int32 where the input takes that.
+    fn write(&mut self, labels: &[i64], name: &str) -> Result<()> {
+        match self {
+            Self::I64(tensor) => fill(tensor.extract_tensor_mut().1, labels, "label", name, |l| l),
+            Self::I32(tensor) => {
+                if let Some(label) = labels.iter().find(|label| i32::try_from(**label).is_err()) {
+                    return Err(Error::invalid_argument(format!(
+                        "class: found {label}, but input \"{name}\" is int32"
+                    )));
+                }
+                fill(tensor.extract_tensor_mut().1, labels, "label", name, |label| label as i32)
             }
         }
+    }
+}
+
+impl TimestepTensor {
+    fn new(roles: &Roles, batch: usize) -> ort::Result<Self> {
         let shape = roles.timestep.shape;
         Ok(match roles.timestep.number {
-            TimestepType::I64 => Self::I64(tensor(shape, batch)?),
-            TimestepType::I32 => Self::I32(tensor(shape, batch)?),
-            TimestepType::F32 => Self::F32(tensor(shape, batch)?),
-            TimestepType::F16 => Self::F16(tensor(shape, batch)?),
-            TimestepType::F64 => Self::F64(tensor(shape, batch)?),
+            TimestepType::I64 => Self::I64(values(shape, batch)?),
+            TimestepType::I32 => Self::I32(values(shape, batch)?),
+            TimestepType::F32 => Self::F32(values(shape, batch)?),
+            TimestepType::F16 => Self::F16(values(shape, batch)?),
+            TimestepType::F64 => Self::F64(values(shape, batch)?),
         })
     }
 
@@ -179,40 +243,50 @@ impl TimestepTensor {
                 format!("timestep {t} is fractional, but input \"{name}\" is {what}"),
             )),
         };
+        let what = "timestep";
         match self {
             Self::I64(tensor) => {
                 whole("int64")?;
-                fill(tensor.extract_tensor_mut().1, timesteps, name, |t| t as i64)
+                fill(tensor.extract_tensor_mut().1, timesteps, what, name, |t| t as i64)
             }
             Self::I32(tensor) => {
                 whole("int32")?;
-                fill(tensor.extract_tensor_mut().1, timesteps, name, |t| t as i32)
+                fill(tensor.extract_tensor_mut().1, timesteps, what, name, |t| t as i32)
             }
-            Self::F32(tensor) => fill(tensor.extract_tensor_mut().1, timesteps, name, |t| t as f32),
+            Self::F32(tensor) => {
+                fill(tensor.extract_tensor_mut().1, timesteps, what, name, |t| t as f32)
+            }
             Self::F16(tensor) => {
-                fill(tensor.extract_tensor_mut().1, timesteps, name, f16::from_f64)
+                fill(tensor.extract_tensor_mut().1, timesteps, what, name, f16::from_f64)
             }
-            Self::F64(tensor) => fill(tensor.extract_tensor_mut().1, timesteps, name, |t| t),
+            Self::F64(tensor) => fill(tensor.extract_tensor_mut().1, timesteps, what, name, |t| t),
         }
     }
 }
 
-fn fill<T>(target: &mut [T], timesteps: &[f64], name: &str, cast: impl Fn(f64) -> T) -> Result<()> {
-    if target.len() == timesteps.len() {
-        for (to, &from) in target.iter_mut().zip(timesteps) {
+/// Casts `values` into `target`: each into its own place, or all into one where they agree.
+fn fill<S: Copy + PartialEq + std::fmt::Debug, T>(
+    target: &mut [T],
+    values: &[S],
+    what: &str,
+    name: &str,
+    cast: impl Fn(S) -> T,
+) -> Result<()> {
+    if target.len() == values.len() {
+        for (to, &from) in target.iter_mut().zip(values) {
             *to = cast(from);
         }
         return Ok(());
     }
-    match (target, timesteps) {
-        ([to], [first, rest @ ..]) if rest.iter().all(|t| t == first) => {
+    match (target, values) {
+        ([to], [first, rest @ ..]) if rest.iter().all(|value| value == first) => {
             *to = cast(*first);
             Ok(())
         }
         (target, _) => Err(Error::new(
             ErrorKind::Unsupported,
             format!(
-                "input \"{name}\" takes {} timestep for the whole batch, found {timesteps:?}",
+                "input \"{name}\" takes {} {what} for the whole batch, found {values:?}",
                 target.len()
             ),
         )),

@@ -1,21 +1,18 @@
 //! What a model file says about itself: the `ddpm.*` keys of ONNX `metadata_props`.
 //!
-//! Precedence is the caller, then the file, then the defaults of the DDPM paper; every default
-//! taken is logged. A value that cannot be understood is refused, never guessed at.
+//! A value that cannot be understood is refused, never guessed at. This module must not know what
+//! else may describe a model.
 
-use std::fmt::Display;
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogLevel, Logger};
-use crate::model::{Color, ModelConfig};
+use crate::model::Color;
 use crate::noise_schedule::{BetaSchedule, MAX_TRAIN_TIMESTEPS};
 use crate::prediction::PredictionType;
-use crate::sampler::{SamplerConfig, Thresholding, VarianceType};
+use crate::sampler::{Thresholding, VarianceType};
 
-use super::ModelOverrides;
-
-const PREFIX: &str = "ddpm.";
+pub(super) const PREFIX: &str = "ddpm.";
 
 /// The layout of the keys that this library reads.
 const VERSION: &str = "1";
@@ -26,6 +23,8 @@ pub(super) struct Golden {
     /// The sample is the initial noise of this seed, row 0, in the order [C, H, W], batch 1.
     pub(super) seed: u64,
     pub(super) timestep: f64,
+    /// For a model with classes.
+    pub(super) label: i64,
     /// The mean of the squares of the output.
     pub(super) mean_square: f64,
 }
@@ -51,8 +50,8 @@ pub(super) struct Metadata {
 impl Metadata {
     /// Parses the pairs of a model file; `model` names it in messages.
     ///
-    /// Errors: `Model` for a value that is not one of the accepted; `Unsupported` for a learned
-    /// variance and for another version of the keys.
+    /// Errors: `Model` for a value that is not one of the accepted; `Unsupported` for another version
+    /// of the keys.
     pub(super) fn parse(pairs: &[(String, String)], model: &str, log: &Logger) -> Result<Self> {
         let mut found = Self::default();
         for (key, value) in pairs {
@@ -69,7 +68,7 @@ impl Metadata {
                 }
                 "beta_schedule" => {
                     BetaSchedule::from_name(value, 0.1, 0.2).map_err(|_| {
-                        entry.refuse("linear, scaled_linear, squaredcos_cap_v2 or sigmoid")
+                        entry.refuse("linear, scaled_linear, squaredcos_cap_v2, sigmoid or laplace")
                     })?;
                     found.beta_schedule = Some(value.clone());
                 }
@@ -81,11 +80,10 @@ impl Metadata {
                 "rescale_betas_zero_snr" => {
                     found.rescale_betas_zero_snr = Some(entry.parse("true or false")?);
                 }
-                "variance_type" if value.starts_with("learned") => {
-                    return Err(entry.unsupported("fixed_small or fixed_large"));
-                }
                 "variance_type" => {
-                    found.variance_type = Some(entry.parse("fixed_small or fixed_large")?);
+                    let names = VarianceType::ALL.map(VarianceType::name);
+                    found.variance_type =
+                        Some(entry.parse(&format!("one of {}", names.join(", ")))?);
                 }
                 "clip_sample_range" => found.thresholding = Some(entry.clip()?),
                 "width" => found.width = Some(entry.integer(super::roles::MAX_SIDE)?),
@@ -100,126 +98,6 @@ impl Metadata {
             }
         }
         Ok(found)
-    }
-
-    /// The model's description, from the caller, then the file, then the DDPM paper.
-    ///
-    /// Errors: `Model`, where the parts do not fit each other.
-    pub(super) fn resolve(
-        &self,
-        shape: [usize; 3],
-        overrides: &ModelOverrides,
-        model: &str,
-        log: &Logger,
-    ) -> Result<ModelConfig> {
-        let [channels, height, width] = shape;
-        let defaults = ModelConfig::ddpm(channels, height, width);
-        let pick = Pick { model, log };
-        let beta_schedule = match &overrides.beta_schedule {
-            Some(schedule) => schedule.clone(),
-            None => self.beta_schedule(&pick)?,
-        };
-        let config = ModelConfig {
-            channels,
-            height,
-            width,
-            color: pick.of("color", overrides.color, self.color, defaults.color),
-            prediction_type: pick.of(
-                "prediction_type",
-                overrides.prediction_type,
-                self.prediction_type,
-                defaults.prediction_type,
-            ),
-            beta_schedule,
-            num_train_timesteps: pick.of(
-                "num_train_timesteps",
-                overrides.num_train_timesteps,
-                self.num_train_timesteps,
-                defaults.num_train_timesteps,
-            ),
-            rescale_betas_zero_snr: pick.of(
-                "rescale_betas_zero_snr",
-                overrides.rescale_betas_zero_snr,
-                self.rescale_betas_zero_snr,
-                defaults.rescale_betas_zero_snr,
-            ),
-            gives_variance: false,
-            classes: None,
-            sampler: SamplerConfig::default(),
-        };
-        let config = ModelConfig {
-            sampler: SamplerConfig {
-                steps: defaults.sampler.steps.min(config.num_train_timesteps),
-                variance_type: pick.named(
-                    "variance_type",
-                    overrides.variance_type,
-                    self.variance_type,
-                    defaults.sampler.variance_type,
-                    |variance_type| variance_type.name().to_owned(),
-                ),
-                thresholding: pick.named(
-                    "clip_sample_range",
-                    overrides.thresholding,
-                    self.thresholding,
-                    defaults.sampler.thresholding,
-                    |thresholding| match thresholding {
-                        Thresholding::Clip(range) => range.to_string(),
-                        _ => "none".to_owned(),
-                    },
-                ),
-                ..defaults.sampler
-            },
-            ..config
-        };
-        config
-            .validate()
-            .map_err(|error| Error::new(ErrorKind::Model, format!("{model}: {error}")))?;
-        Ok(config)
-    }
-
-    fn beta_schedule(&self, pick: &Pick<'_>) -> Result<BetaSchedule> {
-        let name = pick.of(
-            "beta_schedule",
-            None,
-            self.beta_schedule.as_deref(),
-            BetaSchedule::DDPM.name(),
-        );
-        let (start, end) = BetaSchedule::DDPM.ends().unwrap_or((1e-4, 0.02));
-        let schedule = BetaSchedule::from_name(name, start, end)?;
-        if schedule.ends().is_none() {
-            return Ok(schedule);
-        }
-        let start = pick.of("beta_start", None, self.beta_start, start);
-        let end = pick.of("beta_end", None, self.beta_end, end);
-        BetaSchedule::from_name(name, start, end)
-    }
-}
-
-/// Chooses between the caller, the file and the default, and logs the last.
-struct Pick<'a> {
-    model: &'a str,
-    log: &'a Logger,
-}
-
-impl Pick<'_> {
-    fn of<T: Display>(&self, key: &str, caller: Option<T>, file: Option<T>, default: T) -> T {
-        self.named(key, caller, file, default, T::to_string)
-    }
-
-    fn named<T>(
-        &self,
-        key: &str,
-        caller: Option<T>,
-        file: Option<T>,
-        default: T,
-        name: impl Fn(&T) -> String,
-    ) -> T {
-        caller.or(file).unwrap_or_else(|| {
-            let Self { model, log } = self;
-            let value = name(&default);
-            log.log(LogLevel::Info, format!("{model}: no {PREFIX}{key}, taking {value}"));
-            default
-        })
     }
 }
 
@@ -288,6 +166,7 @@ impl Entry<'_> {
             let golden = Golden {
                 seed: json.get("seed")?.as_u64()?,
                 timestep: json.get("timestep")?.as_f64()?,
+                label: json.get("label").map_or(Some(0), serde_json::Value::as_i64)?,
                 mean_square: json.get("mean_square")?.as_f64()?,
             };
             let sensible = golden.timestep >= 0.0 && golden.mean_square > 0.0;
@@ -295,7 +174,7 @@ impl Entry<'_> {
         };
         parse().ok_or_else(|| {
             self.refuse(
-                "{\"seed\": integer, \"timestep\": number, \"mean_square\": number above 0}",
+                "{\"seed\": integer, \"timestep\": number, \"label\": integer, 0 where left out, \"mean_square\": number above 0}",
             )
         })
     }
@@ -335,34 +214,45 @@ mod tests {
             ("ddpm.height", "16"),
             ("ddpm.color", "rgba"),
             ("ddpm.classes", r#"["cat", "dog"]"#),
-            ("ddpm.golden", r#"{"seed": 7, "timestep": 500, "mean_square": 0.98}"#),
+            ("ddpm.golden", r#"{"seed": 7, "timestep": 500, "label": 1, "mean_square": 0.98}"#),
             ("author", "someone"),
         ])
         .unwrap();
-        let config = found
-            .resolve([4, 16, 24], &ModelOverrides::default(), "m.onnx", &Logger::default())
-            .unwrap();
-        let expected = ModelConfig {
-            channels: 4,
-            height: 16,
-            width: 24,
-            color: Color::Rgba,
-            prediction_type: PredictionType::VPrediction,
-            beta_schedule: BetaSchedule::ScaledLinear { beta_start: 0.00085, beta_end: 0.012 },
-            num_train_timesteps: 500,
-            rescale_betas_zero_snr: true,
-            gives_variance: false,
-            classes: None,
-            sampler: SamplerConfig {
-                variance_type: VarianceType::FixedLarge,
-                thresholding: Thresholding::Off,
-                ..SamplerConfig::default()
-            },
+        let expected = Metadata {
+            prediction_type: Some(PredictionType::VPrediction),
+            beta_schedule: Some("scaled_linear".to_owned()),
+            beta_start: Some(0.00085),
+            beta_end: Some(0.012),
+            num_train_timesteps: Some(500),
+            rescale_betas_zero_snr: Some(true),
+            variance_type: Some(VarianceType::FixedLarge),
+            thresholding: Some(Thresholding::Off),
+            width: Some(24),
+            height: Some(16),
+            color: Some(Color::Rgba),
+            classes: vec!["cat".to_owned(), "dog".to_owned()],
+            golden: Some(Golden { seed: 7, timestep: 500.0, label: 1, mean_square: 0.98 }),
         };
-        assert_eq!(config, expected);
-        assert_eq!((found.width, found.height), (Some(24), Some(16)));
-        assert_eq!(found.classes, ["cat", "dog"]);
-        assert_eq!(found.golden, Some(Golden { seed: 7, timestep: 500.0, mean_square: 0.98 }));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn every_schedule_and_variance_has_its_name() {
+        for name in ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"] {
+            let found = parse(&[("ddpm.beta_schedule", name)]).unwrap();
+            assert_eq!(found.beta_schedule.as_deref(), Some(name));
+        }
+        for variance_type in VarianceType::ALL {
+            let found = parse(&[("ddpm.variance_type", variance_type.name())]).unwrap();
+            assert_eq!(found.variance_type, Some(variance_type));
+        }
+    }
+
+    #[test]
+    fn a_golden_without_a_label_is_of_class_0() {
+        let golden = r#"{"seed": 7, "timestep": 500, "mean_square": 0.98}"#;
+        let found = parse(&[("ddpm.golden", golden)]).unwrap();
+        assert_eq!(found.golden.map(|golden| golden.label), Some(0));
     }
 
     #[test]
@@ -375,7 +265,7 @@ mod tests {
             ("ddpm.num_train_timesteps", "0", "an integer from 1"),
             ("ddpm.num_train_timesteps", "-1", "an integer from 1"),
             ("ddpm.rescale_betas_zero_snr", "yes", "true or false"),
-            ("ddpm.variance_type", "junk", "fixed_small or fixed_large"),
+            ("ddpm.variance_type", "junk", "one of fixed_small, fixed_small_log, fixed_large"),
             ("ddpm.clip_sample_range", "0", "none or a finite number above 0"),
             ("ddpm.clip_sample_range", "inf", "none or a finite number above 0"),
             ("ddpm.width", "2147483647", "an integer from 1 to 16384"),
@@ -384,6 +274,11 @@ mod tests {
             ("ddpm.classes", r#"{"a": 1}"#, "a JSON list of names"),
             ("ddpm.golden", r#"{"seed": -1, "timestep": 0, "mean_square": 1}"#, "seed"),
             ("ddpm.golden", "", "mean_square"),
+            (
+                "ddpm.golden",
+                r#"{"seed": 1, "timestep": 0, "label": "a", "mean_square": 1}"#,
+                "label",
+            ),
         ];
         for (key, value, expected) in cases {
             let error = parse(&[(key, value)]).unwrap_err();
@@ -395,69 +290,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_but_not_built_is_unsupported() {
-        for (key, value) in [("ddpm.version", "2"), ("ddpm.variance_type", "learned_range")] {
-            let error = parse(&[(key, value)]).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-            assert!(error.to_string().contains(value), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_caller_comes_before_the_file() {
-        let found = parse(&[
-            ("ddpm.prediction_type", "sample"),
-            ("ddpm.beta_schedule", "sigmoid"),
-            ("ddpm.num_train_timesteps", "500"),
-            ("ddpm.rescale_betas_zero_snr", "true"),
-            ("ddpm.variance_type", "fixed_large"),
-            ("ddpm.clip_sample_range", "2"),
-        ])
-        .unwrap();
-        let overrides = ModelOverrides {
-            prediction_type: Some(PredictionType::VPrediction),
-            beta_schedule: Some(BetaSchedule::SquaredcosCapV2),
-            num_train_timesteps: Some(100),
-            rescale_betas_zero_snr: Some(false),
-            variance_type: Some(VarianceType::FixedSmall),
-            thresholding: Some(Thresholding::Clip(3.0)),
-            ..ModelOverrides::default()
-        };
-        let config = found.resolve([3, 8, 8], &overrides, "m.onnx", &Logger::default()).unwrap();
-        let expected = ModelConfig {
-            prediction_type: PredictionType::VPrediction,
-            beta_schedule: BetaSchedule::SquaredcosCapV2,
-            num_train_timesteps: 100,
-            sampler: SamplerConfig {
-                thresholding: Thresholding::Clip(3.0),
-                ..SamplerConfig::default()
-            },
-            ..ModelConfig::ddpm(3, 8, 8)
-        };
-        assert_eq!(config, expected);
-    }
-
-    #[test]
-    fn each_default_taken_is_logged_once() {
-        let (log, seen) = recording();
-        let overrides = ModelOverrides { color: Some(Color::Rgb), ..ModelOverrides::default() };
-        let found = parse(&[("ddpm.prediction_type", "epsilon")]).unwrap();
-        let config = found.resolve([3, 8, 8], &overrides, "m.onnx", &log).unwrap();
-        assert_eq!(config, ModelConfig::ddpm(3, 8, 8));
-        let seen = seen.lock().unwrap();
-        for key in [
-            "beta_schedule",
-            "beta_start",
-            "beta_end",
-            "num_train_timesteps",
-            "rescale_betas_zero_snr",
-            "variance_type",
-            "clip_sample_range",
-        ] {
-            let lines = seen.iter().filter(|line| line.contains(&format!("no ddpm.{key},")));
-            assert_eq!(lines.count(), 1, "{key}: {seen:?}");
-        }
-        assert_eq!(seen.len(), 7, "{seen:?}");
+    fn keys_of_another_version_are_unsupported() {
+        let error = parse(&[("ddpm.version", "2")]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("\"2\", expected 1"), "{error}");
     }
 
     #[test]

@@ -3,10 +3,13 @@
 //! The only module that names `ort`. It must not know threads, streams or frames.
 
 mod binding;
+mod classes;
 mod library;
 mod lookup;
 mod metadata;
+mod ports;
 mod provider;
+mod resolve;
 mod roles;
 mod session;
 
@@ -85,6 +88,12 @@ pub struct ModelOverrides {
     pub sample_input: Option<String>,
     /// The name of the input that takes the timestep.
     pub timestep_input: Option<String>,
+    /// The name of the input that takes class labels.
+    pub label_input: Option<String>,
+    /// How many classes there are, for a model with a label input that does not say.
+    pub class_count: Option<usize>,
+    /// The label that stands for no class, for a model whose is not the one after the last.
+    pub null_label: Option<i64>,
     /// The name of the output to use.
     pub output: Option<String>,
 }

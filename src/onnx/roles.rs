@@ -1,15 +1,12 @@
-//! Which input is the sample, which the timestep, and which output to use: by name, type and rank.
+//! Which input is the sample, which the timestep, which takes class labels, and which output to use:
+//! by name, type and rank.
 //!
-//! Decided from what the graph declares, once, at load. What is unknown or ambiguous is refused
-//! with every input or output listed, never guessed at and never left to the first step.
+//! Decided from what the graph declares, once, at load.
 
-use std::fmt;
-
-use ort::value::{Outlet, TensorElementType, ValueType};
-
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 use super::ModelOverrides;
+use super::ports::{Image, Label, Port, Ports, Timestep, best_named, dims_text, refuse};
 
 /// The longest side of a picture.
 pub(super) const MAX_SIDE: usize = 16384;
@@ -24,90 +21,33 @@ const LABEL_NAMES: &[&str] = &["class_labels", "class_label", "labels", "label",
 const OUTPUT_NAMES: &[&str] =
     &["out_sample", "noise_pred", "model_output", "eps", "epsilon", "output"];
 
-/// One input or output as the graph declares it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Port {
-    name: String,
-    /// `None` for what is no tensor.
-    number: Option<TensorElementType>,
-    /// `None` for the dimensions that the graph leaves open.
-    dims: Vec<Option<usize>>,
-}
-
-impl From<&Outlet> for Port {
-    fn from(outlet: &Outlet) -> Self {
-        let (number, dims) = match outlet.dtype() {
-            // Open dimensions are -1.
-            ValueType::Tensor { ty, shape, .. } => {
-                (Some(*ty), shape.iter().map(|&dim| usize::try_from(dim).ok()).collect())
-            }
-            _ => (None, Vec::new()),
-        };
-        Self { name: outlet.name().to_owned(), number, dims }
-    }
-}
-
-impl fmt::Display for Port {
-    /// Such as `"sample" float32 [?, 3, 16, 16]`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, number, dims } = self;
-        match number {
-            Some(number) => write!(f, "\"{name}\" {} {}", type_name(*number), dims_text(dims)),
-            None => write!(f, "\"{name}\" (not a tensor)"),
-        }
-    }
-}
-
-/// An input or output of four dimensions, [N, C, H, W].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Image {
-    pub(super) name: String,
-    /// float16 where true, else float32.
-    pub(super) half: bool,
-    /// `None` where the graph leaves the dimension open.
-    pub(super) dims: [Option<usize>; 4],
-}
-
-/// The number type of the timestep input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TimestepType {
-    I64,
-    I32,
-    F32,
-    F16,
-    F64,
-}
-
-/// The shape of the timestep input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TimestepShape {
-    /// Rank 0: one for the batch.
-    Scalar,
-    /// [1]: one for the batch.
-    One,
-    /// [N]: one for each sample.
-    PerSample,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Timestep {
-    pub(super) name: String,
-    pub(super) number: TimestepType,
-    pub(super) shape: TimestepShape,
-}
+const SAMPLE: &str = "sample (float32 or float16 of rank 4)";
+const TIMESTEP: &str = "timestep (int64, int32, float32, float16 or float64 of rank 0 or 1)";
+const LABEL: &str = "class labels (int64 or int32 of rank 1)";
+const OUTPUT: &str = "output (float32 or float16 of rank 4)";
 
 /// See the module's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Roles {
     pub(super) sample: Image,
     pub(super) timestep: Timestep,
+    /// `None` for a model without classes.
+    pub(super) label: Option<Label>,
     pub(super) output: Image,
 }
 
+/// The size of a sample, and of the output for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) channels: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// Whether the output has 2C channels; `None` where the graph leaves them open.
+    pub(super) gives_variance: Option<bool>,
+}
+
 impl Roles {
-    /// Finds the roles. `model` names the file in messages.
-    ///
-    /// Errors: `Model`; `Unsupported` for a class label input.
+    /// Finds the roles. `model` names the file in messages. Errors: `Model`.
     pub(super) fn find(
         inputs: &[Port],
         outputs: &[Port],
@@ -116,30 +56,23 @@ impl Roles {
     ) -> Result<Self> {
         let ins = Ports { model, what: "input", ports: inputs };
         let outs = Ports { model, what: "output", ports: outputs };
-        let sample = ins.pick(
-            "sample (float32 or float16 of rank 4)",
-            overrides.sample_input.as_deref(),
-            SAMPLE_NAMES,
-            image,
-        )?;
-        let timestep = ins.pick(
-            "timestep (int64, int32, float32, float16 or float64 of rank 0 or 1)",
-            overrides.timestep_input.as_deref(),
-            TIMESTEP_NAMES,
-            timestep,
-        )?;
+        let sample =
+            ins.pick(SAMPLE, overrides.sample_input.as_deref(), SAMPLE_NAMES, Image::of)?;
+        // Looked at first: a name that is not there would else leave the timestep undecided.
+        if let Some(name) = &overrides.label_input {
+            ins.named(LABEL, name, Label::of)?;
+        }
+        let timestep = find_timestep(&ins, overrides)?;
+        let label = find_label(&ins, &timestep, overrides)?;
         for port in inputs {
-            if port.name != sample.name && port.name != timestep.name {
+            let has_role = [&sample.name, &timestep.name].contains(&&port.name)
+                || label.as_ref().is_some_and(|label| label.name == port.name);
+            if !has_role {
                 return Err(ins.left_over(port));
             }
         }
-        let output = outs.pick(
-            "output (float32 or float16 of rank 4)",
-            overrides.output.as_deref(),
-            OUTPUT_NAMES,
-            image,
-        )?;
-        Ok(Self { sample, timestep, output })
+        let output = outs.pick(OUTPUT, overrides.output.as_deref(), OUTPUT_NAMES, Image::of)?;
+        Ok(Self { sample, timestep, label, output })
     }
 
     /// The batch the graph is fixed to; `None` for any. Errors: `Model` where it says two.
@@ -156,17 +89,16 @@ impl Roles {
         Ok(input.or(output))
     }
 
-    /// C, H and W: of the caller, else the graph, else the metadata.
+    /// C, H and W: of the caller, else the graph, else the metadata; and whether there is a variance.
     ///
     /// Errors: `Model` where one stays open, the caller contradicts the graph, or the output does
-    /// not fit; `Unsupported` for an output of 2C channels; `InvalidArgument` for a size that is
-    /// out of range.
+    /// not fit; `InvalidArgument` for a size that is out of range.
     pub(super) fn shape(
         &self,
         overrides: &ModelOverrides,
         metadata: &super::metadata::Metadata,
         model: &str,
-    ) -> Result<[usize; 3]> {
+    ) -> Result<Shape> {
         let color = overrides.color.or(metadata.color);
         let Some(channels) = self.sample.dims[1].or(color.map(|color| color.channels())) else {
             return Err(refuse(format!(
@@ -187,8 +119,8 @@ impl Roles {
                 "{model}: size: found {channels} x {height} x {width}, expected at most {MAX_VALUES} values"
             )));
         }
-        self.check_output([channels, height, width], model)?;
-        Ok([channels, height, width])
+        let gives_variance = self.check_output([channels, height, width], model)?;
+        Ok(Shape { channels, height, width, gives_variance })
     }
 
     fn side(
@@ -221,157 +153,79 @@ impl Roles {
         Ok(side)
     }
 
-    fn check_output(&self, [channels, height, width]: [usize; 3], model: &str) -> Result<()> {
+    /// Whether the output has 2C channels, where the graph says how many.
+    fn check_output(
+        &self,
+        [channels, height, width]: [usize; 3],
+        model: &str,
+    ) -> Result<Option<bool>> {
         let output = &self.output;
-        if output.dims[1] == Some(2 * channels) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "{model}: output \"{}\" has {} channels for {channels} of the sample: a learned variance, which this version does not have",
-                    output.name,
-                    2 * channels
-                ),
-            ));
-        }
-        let expected = [channels, height, width];
-        let fits = output.dims[1..]
-            .iter()
-            .zip(expected)
-            .all(|(dim, expected)| dim.is_none_or(|dim| dim == expected));
-        if fits {
-            return Ok(());
+        let [_, depth, rows, columns] = output.dims;
+        let fits = |dim: Option<usize>, expected| dim.is_none_or(|dim| dim == expected);
+        if fits(rows, height) && fits(columns, width) {
+            match depth {
+                None => return Ok(None),
+                Some(depth) if depth == channels => return Ok(Some(false)),
+                Some(depth) if depth == 2 * channels => return Ok(Some(true)),
+                Some(_) => {}
+            }
         }
         Err(refuse(format!(
-            "{model}: output \"{}\" is {}, expected [N, {channels}, {height}, {width}] as the sample",
+            "{model}: output \"{}\" is {}, expected [N, {channels}, {height}, {width}] as the sample, or {} channels with a variance",
             output.name,
-            dims_text(&output.dims)
+            dims_text(&output.dims),
+            2 * channels
         )))
     }
 }
 
-fn refuse(message: String) -> Error {
-    Error::new(ErrorKind::Model, message)
-}
-
-/// The inputs, or the outputs, of one model.
-struct Ports<'a> {
-    model: &'a str,
-    what: &'static str,
-    ports: &'a [Port],
-}
-
-impl Ports<'_> {
-    /// The port that `fit` accepts: the one named, else the only one, else the one with a name
-    /// that is known for the role.
-    fn pick<T>(
-        &self,
-        role: &str,
-        named: Option<&str>,
-        known: &[&str],
-        fit: impl Fn(&Port) -> Option<T>,
-    ) -> Result<T> {
-        let Self { model, what, ports } = self;
-        if let Some(name) = named {
-            let port = ports.iter().find(|port| port.name == name).ok_or_else(|| {
-                refuse(format!("{model}: no {what} is named \"{name}\"; {}", self.list()))
-            })?;
-            return fit(port).ok_or_else(|| {
-                refuse(format!("{model}: {what} {port} does not fit the role: {role}"))
-            });
-        }
-        let mut fitting: Vec<(&str, T)> =
-            ports.iter().filter_map(|port| Some((port.name.as_str(), fit(port)?))).collect();
-        if fitting.len() > 1 {
-            let best = known.iter().find_map(|known| {
-                fitting.iter().position(|(name, _)| name.eq_ignore_ascii_case(known))
-            });
-            let Some(best) = best else {
-                let role = role.split(' ').next().unwrap_or(role);
-                return Err(refuse(format!(
-                    "{model}: more than one {what} may be the {role}; name it when loading; {}",
-                    self.list()
-                )));
-            };
-            fitting.swap(0, best);
-        }
-        match fitting.into_iter().next() {
-            Some((_, port)) => Ok(port),
-            None => Err(refuse(format!("{model}: no {what} can be the {role}; {}", self.list()))),
-        }
+/// The timestep: the one named, else by a name that is known for it, else the only one that takes
+/// fractions, else the only one that is not known as something else.
+fn find_timestep(ins: &Ports<'_>, overrides: &ModelOverrides) -> Result<Timestep> {
+    if let Some(name) = &overrides.timestep_input {
+        return ins.named(TIMESTEP, name, Timestep::of);
     }
-
-    fn left_over(&self, port: &Port) -> Error {
-        let Self { model, what, .. } = self;
-        if LABEL_NAMES.iter().any(|known| port.name.eq_ignore_ascii_case(known)) {
-            return Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "{model}: {what} {port} takes class labels, which this version does not have"
-                ),
-            );
-        }
-        refuse(format!(
-            "{model}: {what} {port} is required, expected a sample and a timestep and no other; {}",
-            self.list()
-        ))
-    }
-
-    fn list(&self) -> String {
-        let ports: Vec<String> = self.ports.iter().map(Port::to_string).collect();
-        format!("{}s: {}", self.what, ports.join(", "))
-    }
-}
-
-fn image(port: &Port) -> Option<Image> {
-    let half = match port.number? {
-        TensorElementType::Float32 => false,
-        TensorElementType::Float16 => true,
-        _ => return None,
+    let is_taken = |port: &Port| {
+        overrides.label_input.as_ref() == Some(&port.name)
+            || (Label::of(port).is_some() && port.is_named(LABEL_NAMES))
     };
-    let dims = port.dims.as_slice().try_into().ok()?;
-    Some(Image { name: port.name.clone(), half, dims })
+    let fitting: Vec<&Port> =
+        ins.ports.iter().filter(|port| Timestep::of(port).is_some() && !is_taken(port)).collect();
+    let by_name = best_named(&fitting, TIMESTEP_NAMES);
+    let fractional = |port: &&&Port| Timestep::of(port).is_some_and(|found| !found.is_whole());
+    let chosen = by_name.or_else(|| match fitting[..] {
+        [only] => Some(only),
+        _ => {
+            let mut fractional = fitting.iter().filter(fractional);
+            fractional.next().copied().filter(|_| fractional.next().is_none())
+        }
+    });
+    chosen.and_then(Timestep::of).ok_or_else(|| ins.undecided(TIMESTEP, fitting.len()))
 }
 
-fn timestep(port: &Port) -> Option<Timestep> {
-    let number = match port.number? {
-        TensorElementType::Int64 => TimestepType::I64,
-        TensorElementType::Int32 => TimestepType::I32,
-        TensorElementType::Float32 => TimestepType::F32,
-        TensorElementType::Float16 => TimestepType::F16,
-        TensorElementType::Float64 => TimestepType::F64,
-        _ => return None,
-    };
-    let shape = match port.dims[..] {
-        [] => TimestepShape::Scalar,
-        [Some(1)] => TimestepShape::One,
-        [_] => TimestepShape::PerSample,
-        _ => return None,
-    };
-    Some(Timestep { name: port.name.clone(), number, shape })
-}
-
-fn dims_text(dims: &[Option<usize>]) -> String {
-    let dims: Vec<String> =
-        dims.iter().map(|dim| dim.map_or("?".to_owned(), |dim| dim.to_string())).collect();
-    format!("[{}]", dims.join(", "))
-}
-
-fn type_name(ty: TensorElementType) -> String {
-    match ty {
-        TensorElementType::Float16 => "float16".to_owned(),
-        TensorElementType::Float32 => "float32".to_owned(),
-        TensorElementType::Float64 => "float64".to_owned(),
-        TensorElementType::Int32 => "int32".to_owned(),
-        TensorElementType::Int64 => "int64".to_owned(),
-        other => format!("{other:?}").to_lowercase(),
+/// The class labels, where an input is left that takes them.
+fn find_label(
+    ins: &Ports<'_>,
+    timestep: &Timestep,
+    overrides: &ModelOverrides,
+) -> Result<Option<Label>> {
+    let fit = |port: &Port| Label::of(port).filter(|label| label.name != timestep.name);
+    let named = overrides.label_input.as_deref();
+    if named.is_none() && !ins.ports.iter().any(|port| fit(port).is_some()) {
+        return Ok(None);
     }
+    ins.pick(LABEL, named, LABEL_NAMES, fit).map(Some)
 }
 
 #[cfg(test)]
 mod tests {
+    use ort::value::TensorElementType;
+
     use super::*;
+    use crate::error::ErrorKind;
     use crate::model::Color;
     use crate::onnx::metadata::Metadata;
+    use crate::onnx::ports::ValueShape;
 
     const MODEL: &str = "m.onnx";
 
@@ -392,6 +246,13 @@ mod tests {
         Roles::find(inputs, outputs, &ModelOverrides::default(), MODEL)
     }
 
+    /// C, H and W.
+    fn size(roles: &Roles, overrides: &ModelOverrides, metadata: &Metadata) -> Result<[usize; 3]> {
+        roles
+            .shape(overrides, metadata, MODEL)
+            .map(|shape| [shape.channels, shape.height, shape.width])
+    }
+
     const OPEN: &[i64] = &[-1, 3, -1, -1];
 
     fn open_roles() -> Roles {
@@ -403,7 +264,7 @@ mod tests {
         let roles = find(&[i64("b", &[]), f32("a", OPEN)], &[f32("c", OPEN)]).unwrap();
         assert_eq!(roles.sample.name, "a");
         assert_eq!(roles.timestep.name, "b");
-        assert_eq!(roles.timestep.shape, TimestepShape::Scalar);
+        assert_eq!(roles.timestep.shape, ValueShape::Scalar);
         assert_eq!(roles.output.name, "c");
         assert_eq!(roles.sample.dims, [None, Some(3), None, None]);
     }
@@ -413,7 +274,7 @@ mod tests {
         let inputs = [f32("sample", OPEN), f32("t", &[1])];
         let roles = find(&inputs, &[f32("aux", OPEN), f32("eps", OPEN)]).unwrap();
         assert_eq!(roles.output.name, "eps");
-        assert_eq!(roles.timestep.shape, TimestepShape::One);
+        assert_eq!(roles.timestep.shape, ValueShape::One);
     }
 
     #[test]
@@ -462,14 +323,72 @@ mod tests {
     }
 
     #[test]
-    fn a_label_input_is_unsupported_by_name() {
-        let inputs = [f32("sample", OPEN), i64("timestep", &[-1]), i64("class_labels", &[-1])];
-        let error = find(&inputs, &[f32("out", OPEN)]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(
-            error.to_string().contains("\"class_labels\" int64 [?] takes class labels"),
-            "{error}"
-        );
+    fn a_label_input_is_known_by_type_and_rank_and_told_from_the_timestep_by_name() {
+        let out = [f32("out", OPEN)];
+        let roles = |inputs: &[Port]| {
+            let roles = find(&[&[f32("sample", OPEN)], inputs].concat(), &out).unwrap();
+            (roles.timestep.name, roles.label.map(|label| label.name))
+        };
+        let found = |timestep: &str, label: &str| (timestep.to_owned(), Some(label.to_owned()));
+        let n: &[i64] = &[-1];
+        let i32 = |name| port(name, TensorElementType::Int32, n);
+        // Either name settles it.
+        assert_eq!(roles(&[i64("y", n), i64("t", n)]), found("t", "y"));
+        assert_eq!(roles(&[i64("a", n), i64("Timestep", n)]), found("Timestep", "a"));
+        assert_eq!(roles(&[i64("class_labels", n), i64("a", n)]), found("a", "class_labels"));
+        // So do fractions and the rank, which a label has not.
+        assert_eq!(roles(&[i64("a", n), f32("b", n)]), found("b", "a"));
+        assert_eq!(roles(&[i32("labels"), i64("b", &[])]), found("b", "labels"));
+        assert_eq!(roles(&[i64("t", n)]), ("t".to_owned(), None));
+    }
+
+    #[test]
+    fn a_label_is_int64_or_int32_of_rank_1() {
+        let label = |port: Port| {
+            let inputs = [f32("sample", OPEN), i64("timestep", &[-1]), port];
+            find(&inputs, &[f32("out", OPEN)]).map(|roles| roles.label.unwrap())
+        };
+        let found = label(port("y", TensorElementType::Int32, &[1])).unwrap();
+        assert_eq!((found.wide, found.shape), (false, ValueShape::One));
+        let found = label(i64("y", &[-1])).unwrap();
+        assert_eq!((found.wide, found.shape), (true, ValueShape::PerSample));
+        for port in [i64("y", &[]), i64("y", &[-1, 1]), f32("y", &[-1])] {
+            let error = label(port).unwrap_err().to_string();
+            assert!(error.contains("input \"y\"") && error.contains("is required"), "{error}");
+        }
+    }
+
+    #[test]
+    fn two_integers_without_known_names_are_refused_until_one_is_named() {
+        let inputs = [f32("sample", OPEN), i64("a", &[-1]), i64("b", &[-1])];
+        let outputs = [f32("out", OPEN)];
+        let error = find(&inputs, &outputs).unwrap_err().to_string();
+        assert!(error.contains("more than one input may be the timestep"), "{error}");
+        assert!(error.contains("\"a\" int64 [?], \"b\" int64 [?]"), "{error}");
+        let with = |timestep: Option<&str>, label: Option<&str>| {
+            let overrides = ModelOverrides {
+                timestep_input: timestep.map(str::to_owned),
+                label_input: label.map(str::to_owned),
+                ..ModelOverrides::default()
+            };
+            let roles = Roles::find(&inputs, &outputs, &overrides, MODEL)?;
+            Ok::<_, Error>((roles.timestep.name, roles.label.unwrap().name))
+        };
+        let found = ("b".to_owned(), "a".to_owned());
+        assert_eq!(with(Some("b"), None).unwrap(), found);
+        assert_eq!(with(None, Some("a")).unwrap(), found);
+        assert_eq!(with(Some("b"), Some("a")).unwrap(), found);
+        let error = with(None, Some("c")).unwrap_err().to_string();
+        assert!(error.contains("no input is named \"c\""), "{error}");
+        let error = with(Some("a"), Some("a")).unwrap_err().to_string();
+        assert!(error.contains("\"a\" int64 [?] does not fit the role: class labels"), "{error}");
+    }
+
+    #[test]
+    fn a_lone_label_is_no_timestep() {
+        let inputs = [f32("sample", OPEN), i64("class_labels", &[-1])];
+        let error = find(&inputs, &[f32("out", OPEN)]).unwrap_err().to_string();
+        assert!(error.starts_with("m.onnx: no input can be the timestep"), "{error}");
     }
 
     #[test]
@@ -477,16 +396,16 @@ mod tests {
         let roles = open_roles();
         let metadata = Metadata { height: Some(16), width: Some(24), ..Metadata::default() };
         let none = ModelOverrides::default();
-        assert_eq!(roles.shape(&none, &metadata, MODEL).unwrap(), [3, 16, 24]);
+        assert_eq!(size(&roles, &none, &metadata).unwrap(), [3, 16, 24]);
         let given = ModelOverrides { height: Some(8), ..ModelOverrides::default() };
-        assert_eq!(roles.shape(&given, &metadata, MODEL).unwrap(), [3, 8, 24]);
+        assert_eq!(size(&roles, &given, &metadata).unwrap(), [3, 8, 24]);
         let fixed =
             find(&[f32("sample", &[-1, 3, 32, 48]), i64("timestep", &[-1])], &[f32("out", OPEN)])
                 .unwrap();
-        assert_eq!(fixed.shape(&none, &metadata, MODEL).unwrap(), [3, 32, 48]);
-        let error = fixed.shape(&given, &metadata, MODEL).unwrap_err().to_string();
+        assert_eq!(size(&fixed, &none, &metadata).unwrap(), [3, 32, 48]);
+        let error = size(&fixed, &given, &metadata).unwrap_err().to_string();
         assert!(error.contains("height: found 8, expected 32"), "{error}");
-        let error = roles.shape(&none, &Metadata::default(), MODEL).unwrap_err().to_string();
+        let error = size(&roles, &none, &Metadata::default()).unwrap_err().to_string();
         assert!(error.contains("the height is open") && error.contains("ddpm.height"), "{error}");
     }
 
@@ -499,7 +418,7 @@ mod tests {
                 width: Some(width),
                 ..ModelOverrides::default()
             };
-            let error = roles.shape(&overrides, &Metadata::default(), MODEL).unwrap_err();
+            let error = size(&roles, &overrides, &Metadata::default()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
         }
     }
@@ -511,21 +430,30 @@ mod tests {
             find(&[f32("sample", dims), i64("timestep", &[-1])], &[f32("out", dims)]).unwrap();
         let none = ModelOverrides::default();
         let metadata = Metadata { color: Some(Color::Rgba), ..Metadata::default() };
-        assert_eq!(roles.shape(&none, &metadata, MODEL).unwrap(), [4, 8, 8]);
-        let error = roles.shape(&none, &Metadata::default(), MODEL).unwrap_err().to_string();
+        assert_eq!(size(&roles, &none, &metadata).unwrap(), [4, 8, 8]);
+        let error = size(&roles, &none, &Metadata::default()).unwrap_err().to_string();
         assert!(error.contains("leaves its channels open"), "{error}");
     }
 
     #[test]
-    fn outputs_that_do_not_fit_the_sample_are_refused() {
-        let with = |output: &[i64]| {
-            let inputs = [f32("sample", &[-1, 3, 8, 8]), i64("timestep", &[-1])];
+    fn an_output_has_the_samples_size_and_its_channels_once_or_twice() {
+        let with = |channels: i64, output: &[i64]| {
+            let inputs = [f32("sample", &[-1, channels, 8, 8]), i64("timestep", &[-1])];
             let roles = find(&inputs, &[f32("out", output)]).unwrap();
-            roles.shape(&ModelOverrides::default(), &Metadata::default(), MODEL).unwrap_err()
+            roles
+                .shape(&ModelOverrides::default(), &Metadata::default(), MODEL)
+                .map(|shape| shape.gives_variance)
         };
-        assert_eq!(with(&[-1, 6, 8, 8]).kind(), ErrorKind::Unsupported);
-        assert_eq!(with(&[-1, 1, 8, 8]).kind(), ErrorKind::Model);
-        assert_eq!(with(&[-1, 3, 4, 8]).kind(), ErrorKind::Model);
+        assert_eq!(with(3, &[-1, 3, 8, 8]).unwrap(), Some(false));
+        assert_eq!(with(3, &[-1, 6, 8, 8]).unwrap(), Some(true));
+        assert_eq!(with(1, &[-1, 2, 8, 8]).unwrap(), Some(true));
+        assert_eq!(with(3, &[-1, -1, -1, 8]).unwrap(), None);
+        for output in [[-1, 1, 8, 8], [-1, 9, 8, 8], [-1, 3, 4, 8], [-1, 6, 8, 4], [-1, -1, 8, 4]] {
+            let error = with(3, &output).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Model);
+            let text = error.to_string();
+            assert!(text.contains("expected [N, 3, 8, 8] as the sample, or 6 channels"), "{text}");
+        }
     }
 
     #[test]

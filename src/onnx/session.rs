@@ -13,15 +13,18 @@ use ort::value::Outlet;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogLevel, Logger};
-use crate::model::{Denoiser, ModelConfig};
+use crate::model::{Classes, Denoiser, ModelConfig};
 use crate::rng::{Purpose, fill_standard_normal};
 
-use super::binding::Binding;
+use super::binding::{Binding, Feed};
+use super::classes::{classes, last_stands_for_none};
 use super::library::{Runtime, runtime};
 use super::metadata::{Golden, Metadata};
+use super::ports::Port;
 use super::provider::{Provider, register_cuda};
-use super::roles::{Port, Roles};
-use super::{ModelSource, OnnxOptions};
+use super::resolve::{Facts, Sources};
+use super::roles::Roles;
+use super::{ModelOverrides, ModelSource, OnnxOptions};
 
 /// More threads than this are a mistake.
 const MAX_THREADS: u32 = 1024;
@@ -185,50 +188,57 @@ impl OnnxDenoiser {
         }
     }
 
-    fn run(&mut self, sample: &[f32], timesteps: &[f64], output: &mut [f32]) -> Result<()> {
-        let batch = timesteps.len();
+    fn run(&mut self, options: &RunOptions, feed: Feed<'_>, output: &mut [f32]) -> Result<()> {
+        let batch = feed.timesteps.len();
         let name = &self.name;
         let fault = |kind, text: &str| Error::new(kind, format!("{name}: {text}"));
         let mut binding = match self.binding.take().filter(|bound| bound.batch() == batch) {
             Some(binding) => binding,
             None => {
-                let model = &self.info.model;
-                let shape = [model.channels, model.height, model.width];
                 let rebind = self.info.provider != Provider::Cpu;
-                Binding::new(&self.session, &self.roles, batch, shape, rebind)
+                Binding::new(&self.session, &self.roles, batch, &self.info.model, rebind)
                     .map_err(|error| fault(ErrorKind::Inference, error.message()))?
             }
         };
-        let done = binding.run(
-            &mut self.session,
-            &self.run_options,
-            &self.roles,
-            sample,
-            timesteps,
-            output,
-        );
+        let done = binding.run(&mut self.session, options, &self.roles, feed, output);
         self.binding = Some(binding);
         done.map_err(|error| fault(error.kind(), error.message()))
+    }
+
+    /// Runs once, at the batch the model is fixed to: `fill` makes each item's sample, and every
+    /// item has the same timestep and label.
+    fn run_once(
+        &mut self,
+        options: &RunOptions,
+        fill: impl Fn(&mut [f32]),
+        timestep: f64,
+        label: i64,
+    ) -> Result<Vec<f32>> {
+        let batch = self.info.fixed_batch.unwrap_or(1);
+        let model = &self.info.model;
+        let labels = if model.classes.is_some() { vec![label; batch] } else { Vec::new() };
+        let mut sample = vec![0.0; model.sample_len(batch)?];
+        let mut output = vec![0.0; sample.len() / model.channels * model.output_channels()];
+        let item = sample.len() / batch;
+        sample.chunks_mut(item).for_each(fill);
+        let timesteps = vec![timestep; batch];
+        let feed = Feed { sample: &sample, timesteps: &timesteps, labels: &labels };
+        self.run(options, feed, &mut output)?;
+        Ok(output)
     }
 
     /// Runs once on zeros, so that a model that cannot run fails at load, and the first step takes
     /// no longer than the others.
     fn warm_up(&mut self) -> Result<()> {
-        let batch = self.info.fixed_batch.unwrap_or(1);
-        let sample = vec![0.0; self.info.model.sample_len(batch)?];
-        let mut output = sample.clone();
-        self.run(&sample, &vec![0.0; batch], &mut output)
+        let options = Arc::clone(&self.run_options);
+        self.run_once(&options, |_| {}, 0.0, 0).map(|_| ())
     }
 
     fn verify(&mut self, golden: Golden) -> Result<()> {
-        let batch = self.info.fixed_batch.unwrap_or(1);
-        let mut sample = vec![0.0; self.info.model.sample_len(batch)?];
-        let item = sample.len() / batch;
-        for sample in sample.chunks_mut(item) {
-            fill_standard_normal(golden.seed, Purpose::InitialNoise, 0, sample);
-        }
-        let mut output = vec![0.0; sample.len()];
-        self.run(&sample, &vec![golden.timestep; batch], &mut output)?;
+        let options = Arc::clone(&self.run_options);
+        let noise =
+            |item: &mut [f32]| fill_standard_normal(golden.seed, Purpose::InitialNoise, 0, item);
+        let output = self.run_once(&options, noise, golden.timestep, golden.label)?;
         let squares = output.iter().map(|&value| f64::from(value).powi(2));
         let found = squares.sum::<f64>() / output.len() as f64;
         let expected = golden.mean_square;
@@ -245,6 +255,81 @@ impl OnnxDenoiser {
             ),
         ))
     }
+
+    /// The label for no class: the caller's, which must run, else the one after the last class where
+    /// the model has it. Runs the model up to twice where it has classes.
+    fn find_null_label(
+        &mut self,
+        overrides: &ModelOverrides,
+        interrupt: &Interrupt,
+        log: &Logger,
+    ) -> Result<()> {
+        let Some(Classes { count, .. }) = self.info.model.classes else {
+            return Ok(());
+        };
+        // A label that the model does not have is no fault of the model, so the runtime is silent.
+        let mut options = RunOptions::new().map_err(internal)?;
+        options.set_log_level(ort::logging::LogLevel::Fatal).map_err(internal)?;
+        let options = Arc::new(options);
+        interrupt.watch(None, Some(Arc::clone(&options)));
+        let noise = |item: &mut [f32]| fill_standard_normal(0, Purpose::InitialNoise, 0, item);
+        let name = self.name.clone();
+        let mut ask = |label| {
+            self.run_once(&options, noise, 0.0, label).map_err(|error| error.message().to_owned())
+        };
+        let null = match (overrides.null_label, count) {
+            (Some(null), _) => match ask(null) {
+                Ok(_) => Some(null),
+                Err(reason) => {
+                    interrupt.check()?;
+                    return Err(Error::new(
+                        ErrorKind::Model,
+                        format!(
+                            "{name}: null_label: found {null}, which the model does not run with: {reason}"
+                        ),
+                    ));
+                }
+            },
+            (None, Some(count)) => match last_stands_for_none(count, ask) {
+                Ok(null) => Some(null),
+                Err(reason) => {
+                    log.log(
+                        LogLevel::Info,
+                        format!("{name}: no label for no class, so no guidance: {reason}"),
+                    );
+                    None
+                }
+            },
+            (None, None) => None,
+        };
+        interrupt.watch(None, Some(Arc::clone(&self.run_options)));
+        self.info.model.classes = Some(Classes { count, null });
+        Ok(())
+    }
+
+    fn check_labels(&self, batch: usize, labels: &[i64]) -> Result<()> {
+        let refuse = |what: String| Err(Error::invalid_argument(format!("{}: {what}", self.name)));
+        let Some(Classes { count, null }) = self.info.model.classes else {
+            return match labels.len() {
+                0 => Ok(()),
+                found => refuse(format!("labels: found {found}, but the model has no classes")),
+            };
+        };
+        if labels.len() != batch {
+            return refuse(format!("labels: found {}, expected {batch}, one each", labels.len()));
+        }
+        // CUDA would look up zeros and say nothing.
+        let is_out = |label: &&i64| {
+            let out = count.is_some_and(|count| !usize::try_from(**label).is_ok_and(|l| l < count));
+            out && Some(**label) != null
+        };
+        match (labels.iter().find(is_out), count) {
+            (Some(label), Some(count)) => {
+                refuse(format!("class: found {label}, expected 0 to {}", count.saturating_sub(1)))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Denoiser for OnnxDenoiser {
@@ -256,13 +341,17 @@ impl Denoiser for OnnxDenoiser {
         &mut self,
         sample: ArrayView4<'_, f32>,
         timesteps: &[f64],
-        _labels: &[i64],
+        labels: &[i64],
         mut output: ArrayViewMut4<'_, f32>,
     ) -> Result<()> {
         let batch = timesteps.len();
         let model = &self.info.model;
-        let expected = [batch, model.channels, model.height, model.width];
-        for (what, shape) in [("sample", sample.shape()), ("output", output.shape())] {
+        let shapes = [
+            ("sample", sample.shape(), model.channels),
+            ("output", output.shape(), model.output_channels()),
+        ];
+        for (what, shape, channels) in shapes {
+            let expected = [batch, channels, model.height, model.width];
             if shape != expected {
                 return Err(Error::invalid_argument(format!(
                     "{}: {what}: found shape {shape:?}, expected {expected:?}",
@@ -278,6 +367,7 @@ impl Denoiser for OnnxDenoiser {
                 self.name
             )));
         }
+        self.check_labels(batch, labels)?;
         let contiguous =
             || Error::invalid_argument("sample and output: expected C-contiguous arrays");
         let sample = sample.to_slice().ok_or_else(contiguous)?;
@@ -285,7 +375,8 @@ impl Denoiser for OnnxDenoiser {
         if batch == 0 {
             return Ok(());
         }
-        self.run(sample, timesteps, output)
+        let options = Arc::clone(&self.run_options);
+        self.run(&options, Feed { sample, timesteps, labels }, output)
     }
 }
 
@@ -334,10 +425,14 @@ impl Loading<'_> {
         let roles = Roles::find(&inputs, &outputs, overrides, &name)?;
         let pairs = metadata_pairs(&session)
             .map_err(|error| Error::new(ErrorKind::Model, format!("{name}: metadata: {error}")))?;
-        let metadata = Metadata::parse(&pairs, &name, &options.log)?;
+        let log = &options.log;
+        let metadata = Metadata::parse(&pairs, &name, log)?;
         let shape = roles.shape(overrides, &metadata, &name)?;
         let fixed_batch = roles.fixed_batch(&name)?;
-        let model = metadata.resolve(shape, overrides, &name, &options.log)?;
+        let classes = classes(roles.label.as_ref(), &metadata.classes, overrides, &name, log)?;
+        let whole_timesteps = roles.timestep.is_whole();
+        let model = Sources { overrides, metadata: &metadata, model: &name, log }
+            .resolve(&Facts { shape, classes, whole_timesteps })?;
         let run_options = Arc::new(RunOptions::new().map_err(internal)?);
         interrupt.watch(None, Some(Arc::clone(&run_options)));
         let mut loaded = OnnxDenoiser {
@@ -349,7 +444,7 @@ impl Loading<'_> {
                 provider,
                 fallback_reason: None,
                 model,
-                classes: metadata.classes,
+                classes: if classes.is_some() { metadata.classes } else { Vec::new() },
                 fixed_batch,
                 runtime_version: runtime.version().to_owned(),
                 runtime_library: runtime.path().to_owned(),
@@ -363,9 +458,11 @@ impl Loading<'_> {
             None => loaded.warm_up(),
         }
         .and_then(|()| interrupt.check())?;
-        options.log.log(
+        loaded.find_null_label(overrides, interrupt, log)?;
+        interrupt.check()?;
+        log.log(
             LogLevel::Info,
-            format!("{}: {}x{}, on the {provider}", loaded.name, shape[2], shape[1]),
+            format!("{}: {}x{}, on the {provider}", loaded.name, shape.width, shape.height),
         );
         Ok(loaded)
     }
