@@ -298,7 +298,8 @@ pub fn apply(row: &Row, slots: Slots<'_>) -> Result<()> {
         store(&mut pred_original_sample[at.clone()], x0);
         store(&mut sample[at], next);
     }
-    if row.remember.is_some() {
+    // No rows of the table may reach back at all, those of a first-order run say.
+    if row.remember.is_some() && memory.depth > 0 {
         memory.history[..memory.depth].rotate_right(1);
     }
     Ok(())
@@ -336,7 +337,14 @@ fn check(
             && (combination.carried == 0.0 || memory.carried.len() == len)
     };
     let is_dynamic = matches!(row.thresholding, Thresholding::Dynamic { .. });
-    if !row.combinations().all(fits) || (is_dynamic && memory.magnitudes.len() != len) {
+    // What the row only writes counts too.
+    let is_foreign = memory
+        .history
+        .iter()
+        .chain([&memory.carried])
+        .any(|values| !values.is_empty() && values.len() != len);
+    if is_foreign || !row.combinations().all(fits) || (is_dynamic && memory.magnitudes.len() != len)
+    {
         return Err(Error::invalid_argument(format!(
             "memory: expected one made for the rows of this table and {len} values"
         )));
@@ -457,6 +465,32 @@ mod tests {
                 (&vec![expected; len][..], &vec![1.0 + k as f32; len][..]),
                 "row {k}"
             );
+        }
+    }
+
+    #[test]
+    fn what_no_row_reads_is_not_kept() {
+        let row = Row { carried: Some(Combination::X), remember: Some(Combination::X0), ..ROW };
+        let plain = run(&ROW, &[2.0], &[3.0], &[1.0]).unwrap();
+        assert_eq!(run(&row, &[2.0], &[3.0], &[1.0]).unwrap(), plain);
+    }
+
+    #[test]
+    fn memory_of_another_length_is_refused_by_a_row_that_only_writes_it() {
+        let reads = Row { next: Combination::HISTORY[0] + Combination::CARRIED, ..ROW };
+        for writes in [
+            Row { remember: Some(Combination::X0), ..ROW },
+            Row { carried: Some(Combination::X), ..ROW },
+        ] {
+            let slots = Slots {
+                sample: &mut [1.0, 1.0],
+                model_output: &[1.0, 1.0],
+                noise: &[1.0, 1.0],
+                pred_original_sample: &mut [0.0, 0.0],
+                memory: &mut Memory::new(&[reads], 1).unwrap(),
+            };
+            let error = apply(&writes, slots).unwrap_err();
+            assert!(error.to_string().starts_with("memory: expected one made for"), "{error}");
         }
     }
 
