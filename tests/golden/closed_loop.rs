@@ -4,8 +4,7 @@
 use ddpm::model::Denoiser;
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions, Provider};
 use ddpm::rng::{Purpose, fill_standard_normal};
-use ddpm::sampler::step_table;
-use ddpm::step::{self, Row, Slots};
+use ddpm::step::{self, Memory, Row, Slots};
 use ndarray::{ArrayView4, ArrayViewMut4};
 
 use crate::trajectory::{Trajectory, golden_path};
@@ -13,6 +12,9 @@ use crate::{CASES, Case, distance, papers, widen};
 
 const SHAPE: [usize; 4] = [1, 3, 8, 8];
 const LEN: usize = 3 * 8 * 8;
+
+/// The class that `ddpm_class` was recorded with.
+const LABEL: i64 = 3;
 
 /// Two float32 implementations of a network and of a schedule differ by 1e-5 a step or so.
 const LOOP_TOLERANCE: f64 = 1e-3;
@@ -27,29 +29,44 @@ impl Network {
     }
 
     fn predict(&mut self, x: &[f32], t: f64) -> Vec<f32> {
-        let mut output = vec![0.0; x.len()];
+        let config = self.0.config();
+        let channels = config.output_channels();
+        let labels: &[i64] = if config.classes.is_some() { &[LABEL] } else { &[] };
+        let mut output = vec![0.0; channels * LEN / SHAPE[1]];
         self.0
             .predict(
                 ArrayView4::from_shape(SHAPE, x).unwrap(),
                 &[t],
-                ArrayViewMut4::from_shape(SHAPE, &mut output).unwrap(),
+                labels,
+                ArrayViewMut4::from_shape([1, channels, 8, 8], &mut output).unwrap(),
             )
             .unwrap();
         output
     }
 
-    /// One step of the library: the model, then the kernel. Returns x_0.
-    fn step(&mut self, row: &Row, sample: &mut [f32], noise: &[f32]) -> Vec<f32> {
+    /// One row of the library: the model, then the kernel. Returns x_0.
+    fn step(
+        &mut self,
+        row: &Row,
+        sample: &mut [f32],
+        noise: &[f32],
+        memory: &mut Memory,
+    ) -> Vec<f32> {
         let model_output = self.predict(sample, row.timestep);
         let mut x0 = vec![0.0; sample.len()];
-        let slots =
-            Slots { sample, model_output: &model_output, noise, pred_original_sample: &mut x0 };
+        let slots = Slots {
+            sample,
+            model_output: &model_output,
+            noise,
+            pred_original_sample: &mut x0,
+            memory,
+        };
         step::apply(row, slots).unwrap();
         x0
     }
 }
 
-/// Where steps are missing in the file, as in `ddpm_linear_1000`, the loop begins anew at the next
+/// Where rows are missing in the file, as in `ddpm_linear_1000`, the loop begins anew at the next
 /// recorded one.
 #[test]
 fn closed_loop_stays_with_the_reference() {
@@ -57,25 +74,28 @@ fn closed_loop_stays_with_the_reference() {
         let Some(model) = model else { continue };
         let golden = Trajectory::load(name);
         let mut network = Network::load(model);
-        let table = step_table(&golden.schedule, &golden.config).unwrap();
+        let table = golden.table();
+        let mut memory = Memory::new(table.rows(), LEN).unwrap();
         let mut sample = Vec::new();
         let mut last = None;
         let mut worst = 0f64;
-        for k in golden.recorded_steps() {
-            let read = |what: &str| widen(&golden.f32(&format!("{what}.{k}")));
+        for k in golden.recorded_rows() {
             if last.is_none_or(|last| last + 1 != k) {
-                sample = golden.f32(&format!("x.{k}"));
+                sample = golden.x(k);
             }
             last = Some(k);
-            let x0 = network.step(&table.rows()[k], &mut sample, &golden.noise(k));
-            for (what, found) in [("prev", &sample), ("x0", &x0)] {
-                let off = distance(found, &read(what));
-                assert!(off < LOOP_TOLERANCE, "{name} step {k}: {what} is off by {off}");
+            let row = &table.rows()[k];
+            let x0 = network.step(row, &mut sample, &golden.noise(k), &mut memory);
+            let recorded = [("prev", &sample, Some(golden.prev(k))), ("x0", &x0, golden.x0(k))];
+            for (what, found, expected) in recorded {
+                let Some(expected) = expected else { continue };
+                let off = distance(found, &widen(&expected));
+                assert!(off < LOOP_TOLERANCE, "{name} row {k}: {what} is off by {off}");
                 worst = worst.max(off);
             }
         }
-        assert_eq!(last, Some(golden.config.steps - 1), "{name}");
-        println!("{name:25} closed loop {worst:.1e}");
+        assert_eq!(last, Some(table.rows().len() - 1), "{name}");
+        println!("{name:26} closed loop {worst:.1e}");
     }
 }
 
@@ -85,21 +105,20 @@ fn closed_loop_stays_with_the_reference() {
 fn closed_loop_of_1000_steps_stays_with_the_formulas() {
     let golden = Trajectory::load("ddpm_linear_1000");
     let mut network = Network::load("eps_linear");
-    let table = step_table(&golden.schedule, &golden.config).unwrap();
-    let alphas_cumprod = papers::alphas_cumprod(&golden.name);
-    let timesteps = golden.f64("timesteps");
-    let mut sample = golden.f32("x.0");
+    let table = golden.table();
+    let mut memory = Memory::new(table.rows(), LEN).unwrap();
+    let mut paper = papers::Run::new(&golden);
+    let mut sample = golden.x(0);
     let mut exact = widen(&sample);
     let mut worst = 0f64;
     for (k, row) in table.rows().iter().enumerate() {
         let mut noise = [0f32; LEN];
         fill_standard_normal(1, Purpose::StepNoise, k as u32, &mut noise);
-        network.step(row, &mut sample, &noise);
+        network.step(row, &mut sample, &noise, &mut memory);
 
         let narrow: Vec<f32> = exact.iter().map(|&v| v as f32).collect();
         let model_output = widen(&network.predict(&narrow, row.timestep));
-        let slots = [&exact[..], &model_output, &widen(&noise)];
-        (exact, _) = papers::step(&golden.config, &alphas_cumprod, &timesteps, k, slots);
+        [exact, _] = paper.step(k, &exact, &model_output, &widen(&noise));
         worst = worst.max(distance(&sample, &exact));
         assert!(worst < LOOP_TOLERANCE, "step {k}: the sample is off by {worst}");
     }
