@@ -4,13 +4,18 @@
 
 mod binding;
 mod classes;
+mod interrupt;
 mod library;
+mod load;
 mod lookup;
 mod metadata;
 mod ports;
 mod provider;
 mod resolve;
 mod roles;
+mod scheduler_class;
+mod scheduler_config;
+mod scheduler_json;
 mod session;
 
 use std::fmt;
@@ -23,8 +28,10 @@ use crate::noise_schedule::BetaSchedule;
 use crate::prediction::PredictionType;
 use crate::sampler::{Thresholding, VarianceType};
 
+pub use interrupt::Interrupt;
 pub use provider::Provider;
-pub use session::{Interrupt, OnnxDenoiser, OnnxInfo};
+pub use scheduler_config::SchedulerConfig;
+pub use session::{OnnxDenoiser, OnnxInfo};
 
 /// Where a model comes from.
 #[derive(Clone)]

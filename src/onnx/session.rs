@@ -1,15 +1,11 @@
 //! A model file as a [`Denoiser`]: loaded, checked, warmed up, and run without allocating.
 
 use std::fmt;
-use std::num::NonZero;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use ndarray::{ArrayView4, ArrayViewMut4};
-use ort::session::builder::{GraphOptimizationLevel, LoadCanceler, SessionBuilder};
 use ort::session::{RunOptions, Session};
-use ort::value::Outlet;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogLevel, Logger};
@@ -17,17 +13,14 @@ use crate::model::{Classes, Denoiser, ModelConfig};
 use crate::rng::{Purpose, fill_standard_normal};
 
 use super::binding::{Binding, Feed};
-use super::classes::{classes, last_stands_for_none};
-use super::library::{Runtime, runtime};
-use super::metadata::{Golden, Metadata};
-use super::ports::Port;
-use super::provider::{Provider, register_cuda};
-use super::resolve::{Facts, Sources};
+use super::classes::last_stands_for_none;
+use super::interrupt::Interrupt;
+use super::library::runtime;
+use super::load::{Loading, check_readable, internal, provider_fault, threads};
+use super::metadata::Golden;
+use super::provider::Provider;
 use super::roles::Roles;
-use super::{ModelOverrides, ModelSource, OnnxOptions};
-
-/// More threads than this are a mistake.
-const MAX_THREADS: u32 = 1024;
+use super::{ModelSource, OnnxOptions};
 
 /// How far the mean square of a golden output may be off, relatively. Providers and thread counts
 /// reorder sums, which is good for 1e-5; another network, or weights in a lower precision than the
@@ -43,7 +36,8 @@ pub struct OnnxInfo {
     pub fallback_reason: Option<String>,
     /// The model: its shape, its colour, how it was trained.
     pub model: ModelConfig,
-    /// The names of its classes, from the metadata; empty for an unconditional model.
+    /// The names of its classes, from the metadata, label 0 first; empty where it does not name them,
+    /// and for a model that takes no labels.
     pub classes: Vec<String>,
     /// The batch size it is fixed to; `None` for any.
     pub fixed_batch: Option<usize>,
@@ -53,58 +47,6 @@ pub struct OnnxInfo {
     pub runtime_library: PathBuf,
     /// Threads inside one operator.
     pub threads: u32,
-}
-
-/// Breaks off a load or a run of the model from another thread, for good.
-#[derive(Clone, Default)]
-pub struct Interrupt(Arc<Interruptible>);
-
-#[derive(Default)]
-struct Interruptible {
-    stopped: AtomicBool,
-    /// What to stop. Never held while it runs.
-    running: Mutex<(Option<LoadCanceler>, Option<Arc<RunOptions>>)>,
-}
-
-impl fmt::Debug for Interrupt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Interrupt").field(&self.0.stopped).finish()
-    }
-}
-
-impl Interrupt {
-    /// One that has not been used.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Makes the load or the run that is going on, and every later one, fail soon: a run ends
-    /// before its next operator. Does not wait for that.
-    pub fn stop(&self) {
-        self.0.stopped.store(true, Ordering::SeqCst);
-        let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
-        // Both only set a flag, and there is nobody to tell if that fails.
-        if let Some(load) = &running.0 {
-            let _ = load.cancel();
-        }
-        if let Some(run) = &running.1 {
-            let _ = run.terminate();
-        }
-    }
-
-    fn watch(&self, load: Option<LoadCanceler>, run: Option<Arc<RunOptions>>) {
-        *self.0.running.lock().unwrap_or_else(PoisonError::into_inner) = (load, run);
-        if self.0.stopped.load(Ordering::SeqCst) {
-            self.stop();
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        if self.0.stopped.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::EngineClosed, "loading was broken off"));
-        }
-        Ok(())
-    }
 }
 
 /// An ONNX model run by ONNX Runtime.
@@ -129,11 +71,17 @@ impl OnnxDenoiser {
     /// or the executable, then from the cache (`DDPM_CACHE`, else `libddpm` in the user's cache
     /// folder). The first load decides for the whole process.
     ///
-    /// Errors: `RuntimeLibrary`; `Io` where the file cannot be read; `Model` where it is no model,
-    /// its inputs and outputs have no known roles, its metadata is not understood, its size is
-    /// open, or it does not reproduce its golden checksum; `Unsupported` for class labels and
-    /// learned variance; `Provider` where CUDA is asked for and cannot be used; `Inference` where
-    /// the first run fails; `InvalidArgument` for an option out of range.
+    /// How the model was trained and is sampled is taken from `options.overrides`, else from a
+    /// `scheduler_config.json` of diffusers in the file's folder or in `../scheduler`, else from the
+    /// metadata, else from the DDPM paper. A model with classes is run up to twice more, to see
+    /// whether the label after the last stands for no class.
+    ///
+    /// Errors: `RuntimeLibrary`; `Io` where a file cannot be read; `Model` where it is no model, its
+    /// inputs and outputs have no known roles, its metadata or scheduler config is not understood,
+    /// they do not fit the graph or each other, its size is open, or it does not reproduce its golden
+    /// checksum; `Unsupported` for a scheduler config, or metadata, of what this version does not
+    /// have; `Provider` where CUDA is asked for and cannot be used; `Inference` where the first run
+    /// fails; `InvalidArgument` for an option out of range.
     pub fn load(source: &ModelSource, options: &OnnxOptions) -> Result<Self> {
         Self::load_interruptible(source, options, &Interrupt::new())
     }
@@ -167,6 +115,39 @@ impl OnnxDenoiser {
                 Ok(loaded)
             }),
         }
+    }
+
+    /// One that has not run yet.
+    pub(super) fn new(
+        session: Session,
+        run_options: Arc<RunOptions>,
+        roles: Roles,
+        info: OnnxInfo,
+        name: String,
+    ) -> Self {
+        Self { binding: None, session, run_options, roles, info, name }
+    }
+
+    /// Runs for the first time: verifies a golden output, or runs on zeros, so that a model that
+    /// cannot run fails at load, and the first step takes no longer than the others. Then finds the
+    /// label for no class.
+    pub(super) fn try_out(
+        &mut self,
+        golden: Option<Golden>,
+        null_label: Option<i64>,
+        interrupt: &Interrupt,
+        log: &Logger,
+    ) -> Result<()> {
+        match golden {
+            Some(golden) => self.verify(golden)?,
+            None => {
+                let options = Arc::clone(&self.run_options);
+                self.run_once(&options, |_| {}, 0.0, 0)?;
+            }
+        }
+        interrupt.check()?;
+        self.find_null_label(null_label, interrupt, log)?;
+        interrupt.check()
     }
 
     /// What the model turned out to be.
@@ -227,13 +208,6 @@ impl OnnxDenoiser {
         Ok(output)
     }
 
-    /// Runs once on zeros, so that a model that cannot run fails at load, and the first step takes
-    /// no longer than the others.
-    fn warm_up(&mut self) -> Result<()> {
-        let options = Arc::clone(&self.run_options);
-        self.run_once(&options, |_| {}, 0.0, 0).map(|_| ())
-    }
-
     fn verify(&mut self, golden: Golden) -> Result<()> {
         let options = Arc::clone(&self.run_options);
         let noise =
@@ -260,7 +234,7 @@ impl OnnxDenoiser {
     /// the model has it. Runs the model up to twice where it has classes.
     fn find_null_label(
         &mut self,
-        overrides: &ModelOverrides,
+        given: Option<i64>,
         interrupt: &Interrupt,
         log: &Logger,
     ) -> Result<()> {
@@ -277,7 +251,7 @@ impl OnnxDenoiser {
         let mut ask = |label| {
             self.run_once(&options, noise, 0.0, label).map_err(|error| error.message().to_owned())
         };
-        let null = match (overrides.null_label, count) {
+        let null = match (given, count) {
             (Some(null), _) => match ask(null) {
                 Ok(_) => Some(null),
                 Err(reason) => {
@@ -384,172 +358,4 @@ impl fmt::Debug for OnnxDenoiser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OnnxDenoiser").field("name", &self.name).field("info", &self.info).finish()
     }
-}
-
-/// One call of `load`, which may try two providers.
-struct Loading<'a> {
-    source: &'a ModelSource,
-    options: &'a OnnxOptions,
-    interrupt: &'a Interrupt,
-    runtime: &'static Runtime,
-    threads: u32,
-}
-
-impl Loading<'_> {
-    fn on(&self, provider: Provider) -> Result<OnnxDenoiser> {
-        let Self { source, options, interrupt, runtime, threads } = *self;
-        let name = source.name();
-        let mut builder = self.builder()?;
-        if provider == Provider::Cuda {
-            builder = register_cuda(builder, runtime)?;
-        }
-        interrupt.watch(Some(builder.canceler()), None);
-        let session = match source {
-            ModelSource::Path(path) => builder.commit_from_file(path),
-            ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
-        };
-        interrupt.check()?;
-        let session = session.map_err(|error| {
-            Error::new(
-                ErrorKind::Model,
-                format!(
-                    "{name}: not a model that ONNX Runtime {} loads: {}",
-                    runtime.version(),
-                    error.message().trim_end()
-                ),
-            )
-        })?;
-        let overrides = &options.overrides;
-        let ports = |outlets: &[Outlet]| outlets.iter().map(Port::from).collect::<Vec<_>>();
-        let (inputs, outputs) = (ports(session.inputs()), ports(session.outputs()));
-        let roles = Roles::find(&inputs, &outputs, overrides, &name)?;
-        let pairs = metadata_pairs(&session)
-            .map_err(|error| Error::new(ErrorKind::Model, format!("{name}: metadata: {error}")))?;
-        let log = &options.log;
-        let metadata = Metadata::parse(&pairs, &name, log)?;
-        let shape = roles.shape(overrides, &metadata, &name)?;
-        let fixed_batch = roles.fixed_batch(&name)?;
-        let classes = classes(roles.label.as_ref(), &metadata.classes, overrides, &name, log)?;
-        let whole_timesteps = roles.timestep.is_whole();
-        let model = Sources { overrides, metadata: &metadata, model: &name, log }
-            .resolve(&Facts { shape, classes, whole_timesteps })?;
-        let run_options = Arc::new(RunOptions::new().map_err(internal)?);
-        interrupt.watch(None, Some(Arc::clone(&run_options)));
-        let mut loaded = OnnxDenoiser {
-            binding: None,
-            session,
-            run_options,
-            roles,
-            info: OnnxInfo {
-                provider,
-                fallback_reason: None,
-                model,
-                classes: if classes.is_some() { metadata.classes } else { Vec::new() },
-                fixed_batch,
-                runtime_version: runtime.version().to_owned(),
-                runtime_library: runtime.path().to_owned(),
-                threads,
-            },
-            name,
-        };
-        // Either runs the model once.
-        match metadata.golden {
-            Some(golden) => loaded.verify(golden),
-            None => loaded.warm_up(),
-        }
-        .and_then(|()| interrupt.check())?;
-        loaded.find_null_label(overrides, interrupt, log)?;
-        interrupt.check()?;
-        log.log(
-            LogLevel::Info,
-            format!("{}: {}x{}, on the {provider}", loaded.name, shape.width, shape.height),
-        );
-        Ok(loaded)
-    }
-
-    fn builder(&self) -> Result<SessionBuilder> {
-        let log = self.options.log.clone();
-        let level = if log.accepts(LogLevel::Debug) {
-            ort::logging::LogLevel::Info
-        } else {
-            ort::logging::LogLevel::Warning
-        };
-        let configure = || {
-            let builder = Session::builder(self.runtime.environment())?
-                .with_optimization_level(GraphOptimizationLevel::All)?
-                .with_intra_threads(self.threads as usize)?
-                .with_inter_threads(1)?
-                // A spinning pool takes the cores that the host draws its frames on.
-                .with_intra_op_spinning(false)?
-                .with_inter_op_spinning(false)?
-                .with_memory_pattern(true)?
-                .with_no_environment_execution_providers()?
-                .with_log_level(level)?
-                .with_logger(Arc::new(move |level, _: &str, _: &str, _: &str, text: &str| {
-                    forward(&log, level, text);
-                }))?;
-            Ok(builder)
-        };
-        configure().map_err(|error: ort::Error| internal(error))
-    }
-}
-
-fn forward(log: &Logger, level: ort::logging::LogLevel, text: &str) {
-    use ort::logging::LogLevel as Level;
-    let level = match level {
-        Level::Fatal | Level::Error => LogLevel::Error,
-        Level::Warning => LogLevel::Warning,
-        Level::Info | Level::Verbose => LogLevel::Debug,
-    };
-    if log.accepts(level) {
-        log.log(level, format!("ONNX Runtime: {text}"));
-    }
-}
-
-fn metadata_pairs(session: &Session) -> ort::Result<Vec<(String, String)>> {
-    let metadata = session.metadata()?;
-    let mut keys = metadata.custom_keys()?;
-    // The runtime keeps them in a hash map; errors should not depend on its order.
-    keys.sort();
-    Ok(keys.into_iter().filter_map(|key| metadata.custom(&key).map(|value| (key, value))).collect())
-}
-
-fn threads(given: u32) -> Result<u32> {
-    match given {
-        0 => {
-            let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-            Ok((cores.saturating_sub(1).max(1) as u32).min(MAX_THREADS))
-        }
-        1..=MAX_THREADS => Ok(given),
-        _ => Err(Error::invalid_argument(format!(
-            "threads: found {given}, expected 0 (automatic) to {MAX_THREADS}"
-        ))),
-    }
-}
-
-/// The runtime would wait for ever on a pipe, and names a folder badly.
-fn check_readable(source: &ModelSource) -> Result<()> {
-    let ModelSource::Path(path) = source else {
-        return Ok(());
-    };
-    let refuse = |reason: String| io_fault(path, &reason);
-    let found = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
-    if !found.is_file() {
-        return Err(refuse("not a file".to_owned()));
-    }
-    std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
-    Ok(())
-}
-
-fn io_fault(path: &Path, reason: &str) -> Error {
-    Error::new(ErrorKind::Io, format!("{}: {reason}", path.display()))
-}
-
-fn provider_fault(error: &Error) -> Error {
-    let message = format!("CUDA: {error} (the same model runs on the CPU)");
-    Error::new(ErrorKind::Provider, message)
-}
-
-fn internal(error: ort::Error) -> Error {
-    Error::new(ErrorKind::Internal, format!("ONNX Runtime: {error}"))
 }

@@ -1,0 +1,200 @@
+//! From a model file to a [`OnnxDenoiser`]: the session, and all that the file and the caller say.
+
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::Arc;
+
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{RunOptions, Session};
+use ort::value::Outlet;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::{LogLevel, Logger};
+
+use super::classes::classes;
+use super::interrupt::Interrupt;
+use super::library::Runtime;
+use super::metadata::Metadata;
+use super::ports::Port;
+use super::provider::{Provider, register_cuda};
+use super::resolve::{Facts, Sources};
+use super::roles::Roles;
+use super::scheduler_config::{SchedulerConfig, beside};
+use super::session::{OnnxDenoiser, OnnxInfo};
+use super::{ModelSource, OnnxOptions};
+
+/// More threads than this are a mistake.
+const MAX_THREADS: u32 = 1024;
+
+/// One call of `load`, which may try two providers.
+pub(super) struct Loading<'a> {
+    pub(super) source: &'a ModelSource,
+    pub(super) options: &'a OnnxOptions,
+    pub(super) interrupt: &'a Interrupt,
+    pub(super) runtime: &'static Runtime,
+    pub(super) threads: u32,
+}
+
+impl Loading<'_> {
+    pub(super) fn on(&self, provider: Provider) -> Result<OnnxDenoiser> {
+        let Self { source, options, interrupt, runtime, threads } = *self;
+        let name = source.name();
+        let mut builder = self.builder()?;
+        if provider == Provider::Cuda {
+            builder = register_cuda(builder, runtime)?;
+        }
+        interrupt.watch(Some(builder.canceler()), None);
+        let session = match source {
+            ModelSource::Path(path) => builder.commit_from_file(path),
+            ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
+        };
+        interrupt.check()?;
+        let session = session.map_err(|error| {
+            Error::new(
+                ErrorKind::Model,
+                format!(
+                    "{name}: not a model that ONNX Runtime {} loads: {}",
+                    runtime.version(),
+                    error.message().trim_end()
+                ),
+            )
+        })?;
+        let overrides = &options.overrides;
+        let ports = |outlets: &[Outlet]| outlets.iter().map(Port::from).collect::<Vec<_>>();
+        let (inputs, outputs) = (ports(session.inputs()), ports(session.outputs()));
+        let roles = Roles::find(&inputs, &outputs, overrides, &name)?;
+        let pairs = metadata_pairs(&session)
+            .map_err(|error| Error::new(ErrorKind::Model, format!("{name}: metadata: {error}")))?;
+        let log = &options.log;
+        let metadata = Metadata::parse(&pairs, &name, log)?;
+        let scheduler = scheduler_of(source, log)?;
+        let shape = roles.shape(overrides, &metadata, &name)?;
+        let fixed_batch = roles.fixed_batch(&name)?;
+        let classes = classes(roles.label.as_ref(), &metadata.classes, overrides, &name, log)?;
+        let whole_timesteps = roles.timestep.is_whole();
+        let output = roles.output.name.as_str();
+        let sources = Sources {
+            overrides,
+            scheduler: scheduler.as_ref().map(|(config, name)| (config, name.as_str())),
+            metadata: &metadata,
+            model: &name,
+            log,
+        };
+        let model = sources.resolve(&Facts { shape, classes, whole_timesteps, output })?;
+        let run_options = Arc::new(RunOptions::new().map_err(internal)?);
+        interrupt.watch(None, Some(Arc::clone(&run_options)));
+        let info = OnnxInfo {
+            provider,
+            fallback_reason: None,
+            model,
+            classes: if classes.is_some() { metadata.classes } else { Vec::new() },
+            fixed_batch,
+            runtime_version: runtime.version().to_owned(),
+            runtime_library: runtime.path().to_owned(),
+            threads,
+        };
+        let mut loaded = OnnxDenoiser::new(session, run_options, roles, info, name);
+        loaded.try_out(metadata.golden, overrides.null_label, interrupt, log)?;
+        let size = format!("{}x{}", shape.width, shape.height);
+        log.log(LogLevel::Info, format!("{}: {size}, on the {provider}", source.name()));
+        Ok(loaded)
+    }
+
+    fn builder(&self) -> Result<SessionBuilder> {
+        let log = self.options.log.clone();
+        let level = if log.accepts(LogLevel::Debug) {
+            ort::logging::LogLevel::Info
+        } else {
+            ort::logging::LogLevel::Warning
+        };
+        let configure = || {
+            let builder = Session::builder(self.runtime.environment())?
+                .with_optimization_level(GraphOptimizationLevel::All)?
+                .with_intra_threads(self.threads as usize)?
+                .with_inter_threads(1)?
+                // A spinning pool takes the cores that the host draws its frames on.
+                .with_intra_op_spinning(false)?
+                .with_inter_op_spinning(false)?
+                .with_memory_pattern(true)?
+                .with_no_environment_execution_providers()?
+                .with_log_level(level)?
+                .with_logger(Arc::new(move |level, _: &str, _: &str, _: &str, text: &str| {
+                    forward(&log, level, text);
+                }))?;
+            Ok(builder)
+        };
+        configure().map_err(|error: ort::Error| internal(error))
+    }
+}
+
+fn forward(log: &Logger, level: ort::logging::LogLevel, text: &str) {
+    use ort::logging::LogLevel as Level;
+    let level = match level {
+        Level::Fatal | Level::Error => LogLevel::Error,
+        Level::Warning => LogLevel::Warning,
+        Level::Info | Level::Verbose => LogLevel::Debug,
+    };
+    if log.accepts(level) {
+        log.log(level, format!("ONNX Runtime: {text}"));
+    }
+}
+
+/// The scheduler config that lies beside the model, with its path; a model in memory has none.
+fn scheduler_of(source: &ModelSource, log: &Logger) -> Result<Option<(SchedulerConfig, String)>> {
+    let ModelSource::Path(path) = source else {
+        return Ok(None);
+    };
+    let Some((path, text)) = beside(path)? else {
+        return Ok(None);
+    };
+    let name = path.display().to_string();
+    Ok(Some((SchedulerConfig::parse(&text, &name, log)?, name)))
+}
+
+fn metadata_pairs(session: &Session) -> ort::Result<Vec<(String, String)>> {
+    let metadata = session.metadata()?;
+    let mut keys = metadata.custom_keys()?;
+    // The runtime keeps them in a hash map; errors should not depend on its order.
+    keys.sort();
+    Ok(keys.into_iter().filter_map(|key| metadata.custom(&key).map(|value| (key, value))).collect())
+}
+
+pub(super) fn threads(given: u32) -> Result<u32> {
+    match given {
+        0 => {
+            let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+            Ok((cores.saturating_sub(1).max(1) as u32).min(MAX_THREADS))
+        }
+        1..=MAX_THREADS => Ok(given),
+        _ => Err(Error::invalid_argument(format!(
+            "threads: found {given}, expected 0 (automatic) to {MAX_THREADS}"
+        ))),
+    }
+}
+
+/// The runtime would wait for ever on a pipe, and names a folder badly.
+pub(super) fn check_readable(source: &ModelSource) -> Result<()> {
+    let ModelSource::Path(path) = source else {
+        return Ok(());
+    };
+    let refuse = |reason: String| io_fault(path, &reason);
+    let found = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
+    if !found.is_file() {
+        return Err(refuse("not a file".to_owned()));
+    }
+    std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
+    Ok(())
+}
+
+fn io_fault(path: &Path, reason: &str) -> Error {
+    Error::new(ErrorKind::Io, format!("{}: {reason}", path.display()))
+}
+
+pub(super) fn provider_fault(error: &Error) -> Error {
+    let message = format!("CUDA: {error} (the same model runs on the CPU)");
+    Error::new(ErrorKind::Provider, message)
+}
+
+pub(super) fn internal(error: ort::Error) -> Error {
+    Error::new(ErrorKind::Internal, format!("ONNX Runtime: {error}"))
+}
