@@ -30,7 +30,8 @@ fn row(plan: &Plan<'_>, k: usize, here: &Point, next: &Point) -> Row {
             None | Some(SolverType::Midpoint) => first + d1 * (0.5 * alpha * (1.0 - shrink)),
             Some(_) => first + d1 * (alpha * ((shrink - 1.0) / h + 1.0)),
         },
-        // Appendix B, the third-order Taylor expansion.
+        // The third order of the authors' code. A Taylor expansion has the D_2 term twice: as published
+        // the rule converges with order 2 (tests/golden/README.md).
         (3, (h, d1, d2)) => {
             first + d1 * (alpha * ((shrink - 1.0) / h + 1.0))
                 - d2 * (alpha * ((shrink - 1.0 + h) / (h * h) - 0.5))
