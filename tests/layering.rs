@@ -31,8 +31,9 @@ struct Home {
     tests_may: bool,
 }
 
-const HOMES: [Home; 3] = [
+const HOMES: [Home; 4] = [
     Home { names: &["ort", "safetensors"], paths: &["onnx"], tests_may: false },
+    Home { names: &["clap", "indicatif", "png"], paths: &["bin"], tests_may: false },
     Home {
         names: &["crossbeam_channel", "parking_lot", "std::thread"],
         paths: &["worker"],
@@ -53,6 +54,11 @@ impl Source {
     fn module(&self) -> &str {
         let first = self.path.split('/').next().unwrap();
         first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    /// The folder of the program the file belongs to; none for a file of the library.
+    fn program(&self) -> Option<&str> {
+        self.path.starts_with("bin/").then(|| self.path.rsplit_once('/').unwrap().0)
     }
 
     /// The code before the unit tests, which stand at the foot of a file.
@@ -144,7 +150,7 @@ fn every_module_uses_earlier_ones_only() {
     let sources = sources("src");
     assert!(sources.len() >= 12, "{} files found", sources.len());
     let mut faults = Vec::new();
-    for source in &sources {
+    for source in sources.iter().filter(|source| source.program().is_none()) {
         let Some(own) = place(source.module()) else {
             faults.push(format!(
                 "src/{}: module {} has no place in ORDER",
@@ -163,6 +169,33 @@ fn every_module_uses_earlier_ones_only() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// A program is above all layers and has the library's public API only: what it calls `crate` is
+/// itself.
+#[test]
+fn programs_use_the_public_api_only() {
+    let sources = sources("src");
+    let files: Vec<&str> = sources.iter().map(|source| &*source.path).collect();
+    let programs: Vec<&Source> = sources.iter().filter(|s| s.program().is_some()).collect();
+    assert!(programs.len() >= 8, "{} files found", programs.len());
+    let mut faults = Vec::new();
+    for source in programs {
+        let folder = source.program().unwrap();
+        let main = sources.iter().find(|s| s.path == format!("{folder}/main.rs")).unwrap();
+        for used in source.used_modules() {
+            let is_own = files.contains(&&*format!("{folder}/{used}.rs"))
+                || main.code.contains(&format!("\nfn {used}("));
+            if !is_own {
+                faults.push(format!("src/{}: uses crate::{used}", source.path));
+            }
+        }
+        // A file of the library taken in by its path would be a second copy of it.
+        if says(&source.code, "#[path") || says(&source.code, "include!") {
+            faults.push(format!("src/{}: takes in another file", source.path));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
 #[test]
 fn names_stay_in_their_homes() {
     let mut faults = Vec::new();
@@ -172,7 +205,13 @@ fn names_stay_in_their_homes() {
                 .iter()
                 .any(|home| source.path == *home || source.path.starts_with(&format!("{home}/")));
             let code = if tests_may { source.without_tests() } else { &source.code };
-            for name in names.iter().filter(|name| !at_home && says(code, name)) {
+            // The help of a program is full of words: a crate is used by a path.
+            let is_word_only = |name: &str| {
+                let path = format!("{name}::");
+                source.program().is_some() && name != "unsafe" && !code.contains(&path)
+            };
+            let said = names.iter().filter(|name| says(code, name) && !is_word_only(name));
+            for name in said.filter(|_| !at_home) {
                 faults
                     .push(format!("src/{}: says {name}, expected in {paths:?} only", source.path));
             }

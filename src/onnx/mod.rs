@@ -17,6 +17,7 @@ mod scheduler_class;
 mod scheduler_config;
 mod scheduler_json;
 mod session;
+mod tensors;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ pub use interrupt::Interrupt;
 pub use provider::Provider;
 pub use scheduler_config::SchedulerConfig;
 pub use session::{OnnxDenoiser, OnnxInfo};
+pub use tensors::{NamedTensors, TensorFile};
 
 /// Where a model comes from.
 #[derive(Clone)]

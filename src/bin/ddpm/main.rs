@@ -1,3 +1,137 @@
 //! `ddpm`: the library from the command line.
+//!
+//! A layer above everything: it uses the crate's public API and nothing else of it.
 
-fn main() {}
+mod bench;
+mod chart;
+mod describe;
+mod info;
+mod model_options;
+mod output;
+mod picture;
+mod plot;
+mod progress;
+mod run;
+mod sampler_options;
+mod samplers;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ddpm::error::{Error, ErrorKind, Result};
+
+use crate::model_options::Console;
+
+/// Makes pictures with denoising diffusion models (ONNX files), and shows what a sampler does.
+#[derive(Parser)]
+#[command(name = "ddpm", version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Also says what was loaded and which defaults were taken
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  ddpm info model.onnx
+  ddpm run model.onnx --sampler dpmpp-2m --steps 20 --seed 7 --count 16 -o sheet.png
+  ddpm plot --sampler dpmpp-2m --sampler euler --sigmas karras -o plot.svg
+
+`ddpm COMMAND --help` is the manual of a command. Results go to standard output, everything else to
+standard error; with --json standard output is one JSON document.
+
+Exit codes:
+  0  done
+  2  wrong usage, or an argument that is out of range or does not fit the model
+  3  the model or a file cannot be used
+  4  ONNX Runtime or the provider asked for cannot be used
+  1  anything else";
+
+#[derive(Subcommand)]
+enum Command {
+    /// What a model is: its shape, how it was trained, and which defaults were taken
+    Info(info::Info),
+    /// Makes pictures
+    Run(run::Run),
+    /// Records every step of a run, from given noise, as tensors
+    Trace(trace::Trace),
+    /// Draws a noise schedule and the timesteps of a sampler as SVG
+    Plot(plot::Plot),
+    /// Measures the time of a step and the pictures a second
+    Bench(bench::Bench),
+    /// Lists the samplers and the options of each
+    Samplers(samplers::Samplers),
+}
+
+fn main() -> ExitCode {
+    let Cli { command, verbose } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are no errors.
+        Err(asked) if !asked.use_stderr() => asked.exit(),
+        Err(error) => {
+            eprint!("ddpm: {}", error.render());
+            return ExitCode::from(2);
+        }
+    };
+    let console = Console { verbose };
+    let done = match command {
+        Command::Info(command) => command.execute(),
+        Command::Run(command) => command.execute(console),
+        Command::Trace(command) => command.execute(console),
+        Command::Plot(command) => command.execute(console),
+        Command::Bench(command) => command.execute(console),
+        Command::Samplers(command) => command.execute(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &Error) -> ExitCode {
+    eprintln!("ddpm: error: {error}");
+    if let Some(hint) = hint(error) {
+        eprintln!("ddpm: hint: {hint}");
+    }
+    ExitCode::from(exit_code(error.kind()))
+}
+
+fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::InvalidArgument => 2,
+        ErrorKind::Model | ErrorKind::Io | ErrorKind::Unsupported => 3,
+        ErrorKind::RuntimeLibrary | ErrorKind::Provider => 4,
+        _ => 1,
+    }
+}
+
+/// What can be done about it, where the message does not say so itself.
+fn hint(error: &Error) -> Option<&'static str> {
+    match error.kind() {
+        ErrorKind::RuntimeLibrary => Some(
+            "`make fetch` in libddpm's folder puts a fitting ONNX Runtime into the user's cache; \
+             or name one with --runtime PATH or in the environment variable DDPM_ONNXRUNTIME",
+        ),
+        ErrorKind::Provider => Some("--provider cpu runs the model without a GPU"),
+        ErrorKind::NonFinite => Some(
+            "a value in the run became NaN or infinite: more steps, another sampler or --clip 1 may help",
+        ),
+        ErrorKind::OutOfMemory => Some("a smaller --count or --batch needs less memory"),
+        _ => None,
+    }
+}
+
+/// Writes a result to standard output. Whoever closed it, a pager say, has seen enough.
+fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::new(ErrorKind::Io, format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

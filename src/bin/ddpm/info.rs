@@ -1,0 +1,119 @@
+//! `ddpm info`: what a model turned out to be.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clap::Args;
+use ddpm::error::Result;
+use ddpm::log::{LogLevel, LogSink, Logger};
+use ddpm::onnx::OnnxInfo;
+use serde_json::json;
+
+use crate::model_options::ModelOptions;
+use crate::{describe, print};
+
+#[derive(Args)]
+pub struct Info {
+    /// The model, an .onnx file
+    model: PathBuf,
+    #[command(flatten)]
+    options: ModelOptions,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+impl Info {
+    pub fn execute(self) -> Result<()> {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&said);
+        let sink: LogSink = Arc::new(move |level, text: &str| {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).push((level, text.to_owned()));
+        });
+        let denoiser = self.options.load(&self.model, Logger::new(Some(sink), LogLevel::Info))?;
+        let name = describe::path(&self.model);
+        let said = std::mem::take(&mut *said.lock().unwrap_or_else(PoisonError::into_inner));
+        let (mut defaults, mut messages) = (Vec::new(), Vec::new());
+        for (level, text) in said {
+            // The name of the file is in front of every line already.
+            let text = text.strip_prefix(&format!("{name}: ")).unwrap_or(&text).to_owned();
+            match level {
+                LogLevel::Info if text.starts_with("no ddpm.") => defaults.push(text),
+                LogLevel::Info | LogLevel::Debug => {}
+                _ => messages.push(text),
+            }
+        }
+        let info = denoiser.info();
+        if !self.json {
+            return print(&text(&name, info, &defaults, &messages));
+        }
+        let document = json!({
+            "path": name,
+            "model": describe::model(&info.model),
+            "class_names": info.classes,
+            "fixed_batch": info.fixed_batch,
+            "sampler": describe::sampler(&info.model.sampler),
+            "runtime": describe::runtime(info),
+            "defaults_taken": defaults,
+            "messages": messages,
+        });
+        print(&document.to_string())
+    }
+}
+
+fn text(name: &str, info: &OnnxInfo, defaults: &[String], messages: &[String]) -> String {
+    let model = &info.model;
+    let batch = info.fixed_batch.map_or("N".to_owned(), |batch| batch.to_string());
+    let size = format!("{}, {}]", model.height, model.width);
+    let classes = match model.classes {
+        None => "none".to_owned(),
+        Some(classes) => {
+            let count = classes.count.map_or("any number".to_owned(), |count| count.to_string());
+            let null = classes.null.map_or(String::new(), |null| format!("; {null} is no class"));
+            format!("{count}{null}")
+        }
+    };
+    let variance = if model.gives_variance { "given by the model" } else { "not given" };
+    let lines = [
+        (
+            "sample",
+            format!(
+                "[{batch}, {}, {size}, {} of {}x{} pixels",
+                model.channels, model.color, model.width, model.height
+            ),
+        ),
+        ("output", format!("[{batch}, {}, {size}", model.output_channels())),
+        ("batch", info.fixed_batch.map_or("any".to_owned(), |batch| format!("{batch} only"))),
+        ("predicts", model.prediction_type.to_string()),
+        ("variance", variance.to_owned()),
+        ("classes", classes),
+        ("class names", info.classes.join(", ")),
+        ("trained with", describe::schedule_text(model)),
+        ("sampler", describe::sampler_text(&model.sampler)),
+        ("picture", format!("{} in every step", describe::thresholding_text(&model.sampler))),
+        (
+            "runs on",
+            format!("{}, {} threads", describe::provider_name(info.provider), info.threads),
+        ),
+        (
+            "runtime",
+            format!(
+                "ONNX Runtime {}, {}",
+                info.runtime_version,
+                describe::path(&info.runtime_library)
+            ),
+        ),
+    ];
+    let mut text = name.to_owned();
+    for (what, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        // Writing to a string does not fail.
+        let _ = write!(text, "\n  {what:13} {value}");
+    }
+    for (what, entries) in [("defaults", defaults), ("messages", messages)] {
+        for (index, entry) in entries.iter().enumerate() {
+            let _ = write!(text, "\n  {:13} {entry}", if index == 0 { what } else { "" });
+        }
+    }
+    text
+}
