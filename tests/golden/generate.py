@@ -54,6 +54,7 @@ LINEAR = {
 }
 SCALED = LINEAR | {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 COSINE = {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 1000}
+LAPLACE = COSINE | {"beta_schedule": "laplace"}
 
 
 def own(scheduler, config, steps, generator="diffusers", **step_args):
@@ -78,7 +79,8 @@ OWN = {
     "deis_3": own("DEISMultistepScheduler", LINEAR | {"solver_order": 3}, 8),
     "pndm_10": own("PNDMScheduler", SCALED | {"skip_prk_steps": True, "steps_offset": 1}, 10),
     "pndm_prk_6": own("PNDMScheduler", SCALED | {"steps_offset": 1}, 6),
-    "ddpm_laplace": own("DDPMScheduler", COSINE | {"beta_schedule": "laplace"}, 10),
+    "ddpm_laplace": own("DDPMScheduler", LAPLACE, 10) | {"betas": "formulas.py"},
+    "ddpm_laplace_diffusers": own("DDPMScheduler", LAPLACE, 10),
     "ddpm_fixed_small_log": own("DDPMScheduler", LINEAR | {"variance_type": "fixed_small_log"}, 8),
     "ddpm_fixed_large_log": own(
         "DDPMScheduler", LINEAR | {"variance_type": "fixed_large_log"}, 8, "formulas.py"
@@ -99,8 +101,8 @@ class Diffusers:
 
     def __init__(self, recorded):
         config = dict(recorded["config"])
-        if config["beta_schedule"] == "laplace":
-            # diffusers' own are another schedule's, see formulas.py.
+        if recorded.get("betas") == "formulas.py":
+            # diffusers' laplace is another schedule.
             del config["beta_schedule"]
             config["trained_betas"] = formulas.laplace_betas(config["num_train_timesteps"])
         self.scheduler = getattr(diffusers, recorded["scheduler"])(**config)

@@ -33,7 +33,7 @@ const ZERO_SNR: f64 = 1e-4;
 /// Recorded in float64.
 const DOUBLE: f64 = 1e-12;
 
-const CASES: [Case; 43] = [
+const CASES: [Case; 44] = [
     case("ddpm_linear_1000", "eps_linear", FLOAT),
     case("ddpm_linear_50", "eps_linear", FLOAT),
     case("ddpm_sample", "sample_linear", FLOAT),
@@ -46,6 +46,7 @@ const CASES: [Case; 43] = [
     case("ddpm_class", "eps_linear_class", FLOAT),
     unmodelled("ddpm_sigmoid", FLOAT),
     case("ddpm_laplace", "eps_linear", FLOAT),
+    case("ddpm_laplace_diffusers", "eps_linear", FLOAT),
     case("ddpm_cosine_v", "v_cosine", COSINE),
     unmodelled("ddpm_trailing_zero_snr_v", ZERO_SNR),
     case("ddim_50", "eps_linear", FLOAT),

@@ -26,7 +26,7 @@ fn alphas_cumprod(golden: &Trajectory) -> Vec<f64> {
     let ratio = |f: &dyn Fn(f64) -> f64, t: usize| {
         (1.0 - f((t + 1) as f64 / T as f64) / f(t as f64 / T as f64)).min(0.999)
     };
-    let beta = |t: usize| match golden.beta_schedule {
+    let beta = |t: usize| match golden.scheduler.beta_schedule {
         BetaSchedule::Linear { beta_start, beta_end } => between(beta_start, beta_end, t),
         BetaSchedule::ScaledLinear { beta_start, beta_end } => {
             between(beta_start.sqrt(), beta_end.sqrt(), t).powi(2)
@@ -38,20 +38,9 @@ fn alphas_cumprod(golden: &Trajectory) -> Vec<f64> {
         BetaSchedule::SquaredcosCapV2 => {
             ratio(&|time| ((time + 0.008) / 1.008 * PI / 2.0).cos().powi(2), t)
         }
-        // Hang et al. 2024, table 1, as a signal-to-noise ratio: below the middle of time it is
-        // (2 t)^(-1/2), above it (2 (1 - t))^(1/2).
-        BetaSchedule::Laplace => ratio(
-            &|time| {
-                let snr = if time < 0.5 {
-                    (2.0 * time + 1e-6).powf(-0.5)
-                } else {
-                    (2.0 - 2.0 * time + 1e-6).sqrt()
-                };
-                snr / (1.0 + snr)
-            },
-            t,
-        ),
-        BetaSchedule::Given(_) => unreachable!("no golden file"),
+        BetaSchedule::Laplace => ratio(&laplace, t),
+        // The one recorded by its betas is what diffusers calls laplace.
+        BetaSchedule::Given(_) => ratio(&|time| laplace(time).sqrt(), t),
     };
     let mut product = 1.0;
     let plain: Vec<f64> = (0..T)
@@ -66,6 +55,14 @@ fn alphas_cumprod(golden: &Trajectory) -> Vec<f64> {
     // Lin et al. 2024, algorithm 1.
     let (first, last) = (plain[0].sqrt(), plain[T - 1].sqrt());
     plain.iter().map(|a| ((a.sqrt() - last) * first / (first - last)).powi(2)).collect()
+}
+
+/// Hang et al. 2024, table 1, as a signal-to-noise ratio: below the middle of time it is (2 t)^(-1/2),
+/// above it (2 (1 - t))^(1/2). The 1e-6 keeps both ends finite.
+fn laplace(time: f64) -> f64 {
+    let snr =
+        if time < 0.5 { (2.0 * time + 1e-6).powf(-0.5) } else { (2.0 - 2.0 * time + 1e-6).sqrt() };
+    snr / (1.0 + snr)
 }
 
 /// alpha_bar of every noise level of the run, in the order they are visited, with the end.
@@ -153,7 +150,7 @@ impl Run {
         let alphas_cumprod = alphas_cumprod(golden);
         Self {
             config: golden.config.clone(),
-            prediction_type: golden.prediction_type,
+            prediction_type: golden.scheduler.prediction_type,
             timesteps: golden.f64("timesteps"),
             levels: levels(golden, &alphas_cumprod),
             alphas_cumprod,

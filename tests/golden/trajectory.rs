@@ -1,11 +1,12 @@
 //! Reads a golden file: the recorded tensors, and the sampler its metadata describes.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
+use ddpm::log::{LogLevel, LogSink, Logger};
 use ddpm::noise_schedule::{BetaSchedule, NoiseSchedule};
-use ddpm::prediction::PredictionType;
-use ddpm::sampler::{FinalAlpha, Sampler, SamplerConfig, SigmaSpacing, StepTable, Thresholding};
-use ddpm::timesteps::TimestepSpacing;
+use ddpm::onnx::SchedulerConfig;
+use ddpm::sampler::{Sampler, SamplerConfig, StepTable};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 
@@ -16,9 +17,9 @@ pub fn golden_path(relative: &str) -> PathBuf {
 
 pub struct Trajectory {
     pub name: String,
-    pub beta_schedule: BetaSchedule,
+    /// What the library's reader of diffusers' configs makes of the recorded one.
+    pub scheduler: SchedulerConfig,
     pub schedule: NoiseSchedule,
-    pub prediction_type: PredictionType,
     pub config: SamplerConfig,
     bytes: Vec<u8>,
 }
@@ -30,13 +31,14 @@ impl Trajectory {
         let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
         let text = &metadata.metadata().as_ref().unwrap()["config"];
         let recorded: Value = serde_json::from_str(text).unwrap();
-        let Description { beta_schedule, zero_snr, train_steps, prediction_type, config } =
-            Description::of(&recorded);
-        let mut schedule = NoiseSchedule::new(&beta_schedule, train_steps).unwrap();
-        if zero_snr {
-            schedule = schedule.rescaled_to_zero_snr().unwrap();
+        let scheduler = scheduler_config(name, &recorded);
+        Self {
+            name: name.to_owned(),
+            schedule: scheduler.noise_schedule().unwrap(),
+            config: sampler_config(scheduler.sampler.clone(), &recorded),
+            scheduler,
+            bytes,
         }
-        Self { name: name.to_owned(), beta_schedule, schedule, prediction_type, config, bytes }
     }
 
     /// The library's table for the recorded run, of the order it was recorded with.
@@ -45,7 +47,7 @@ impl Trajectory {
     }
 
     pub fn table_of(&self, config: &SamplerConfig) -> StepTable {
-        ddpm::sampler::step_table(&self.schedule, self.prediction_type, config)
+        ddpm::sampler::step_table(&self.schedule, self.scheduler.prediction_type, config)
             .unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 
@@ -121,101 +123,38 @@ impl Trajectory {
     }
 }
 
-/// What a recorded config says.
-struct Description {
-    beta_schedule: BetaSchedule,
-    zero_snr: bool,
-    train_steps: usize,
-    prediction_type: PredictionType,
-    config: SamplerConfig,
+/// The recorded config, as a model folder's `scheduler_config.json` would have it. A key that the
+/// library has no use for is no part of a recording.
+fn scheduler_config(name: &str, recorded: &Value) -> SchedulerConfig {
+    let mut settings = recorded["config"].clone();
+    settings["_class_name"] = recorded["scheduler"].clone();
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let sink: LogSink = {
+        let warnings = Arc::clone(&warnings);
+        Arc::new(move |_, text: &str| warnings.lock().unwrap().push(text.to_owned()))
+    };
+    let log = Logger::new(Some(sink), LogLevel::Warning);
+    let mut config = SchedulerConfig::from_json(&settings.to_string(), name, &log).unwrap();
+    assert!(warnings.lock().unwrap().is_empty(), "{name}: {warnings:?}");
+    if recorded["betas"] == "formulas.py" {
+        // The paper's, where the config's name means others to diffusers.
+        let name = settings["beta_schedule"].as_str().unwrap();
+        config.beta_schedule = BetaSchedule::from_name(name, 0.0, 0.0).unwrap();
+    }
+    config
 }
 
-impl Description {
-    /// Takes every key of the recorded config or panics, so that no setting is passed over in silence.
-    fn of(recorded: &Value) -> Self {
-        use Sampler::*;
-        let settings = recorded["config"].as_object().unwrap();
-        let is_sde = settings.get("algorithm_type").is_some_and(|v| v == "sde-dpmsolver++");
-        let kind = match recorded["scheduler"].as_str().unwrap() {
-            "DDPMScheduler" => Ddpm,
-            "DDIMScheduler" => Ddim,
-            "DDIMInverseScheduler" => DdimInverse,
-            "DPMSolverMultistepScheduler" if is_sde => DpmppSde,
-            "DPMSolverMultistepScheduler" => Dpmpp,
-            "UniPCMultistepScheduler" => UniPc,
-            "DEISMultistepScheduler" => Deis,
-            "EulerDiscreteScheduler" => Euler,
-            "EulerAncestralDiscreteScheduler" => EulerAncestral,
-            "HeunDiscreteScheduler" => Heun,
-            "PNDMScheduler" if settings.get("skip_prk_steps").is_some_and(|v| v == true) => Pndm,
-            "PNDMScheduler" => PndmPrk,
-            "LCMScheduler" => Lcm,
-            "TCDScheduler" => Tcd,
-            other => panic!("scheduler {other}"),
-        };
-        // diffusers' defaults where they are not ours.
-        let clips = matches!(kind, Ddpm | Ddim | DdimInverse);
-        let is_leading = clips || matches!(kind, Pndm | PndmPrk | Lcm | Tcd);
-        let ends_at_first = matches!(kind, Deis | Pndm | PndmPrk | Tcd);
-        let mut config = SamplerConfig {
-            kind,
-            steps: recorded["num_inference_steps"].as_u64().unwrap() as usize,
-            spacing: if is_leading { TimestepSpacing::Leading } else { TimestepSpacing::Linspace },
-            thresholding: if clips { Thresholding::Clip(1.0) } else { Thresholding::Off },
-            final_alpha: if ends_at_first { FinalAlpha::First } else { FinalAlpha::One },
-            ..SamplerConfig::default()
-        };
-        let (mut schedule, mut start, mut end, mut train_steps) = ("linear", 1e-4, 0.02, 1000);
-        let (mut zero_snr, mut is_dynamic, mut ratio, mut max) = (false, false, 0.995, 1.0);
-        let mut prediction_type = PredictionType::Epsilon;
-        for (key, value) in settings {
-            let text = || value.as_str().unwrap();
-            let number = || value.as_f64().unwrap();
-            let whole = || value.as_u64().unwrap();
-            let flag = || value.as_bool().unwrap();
-            match key.as_str() {
-                "beta_schedule" => schedule = text(),
-                "beta_start" => start = number(),
-                "beta_end" => end = number(),
-                "num_train_timesteps" => train_steps = whole() as usize,
-                "prediction_type" => prediction_type = text().parse().unwrap(),
-                "timestep_spacing" => config.spacing = text().parse().unwrap(),
-                "steps_offset" => config.steps_offset = whole() as usize,
-                "variance_type" => config.variance_type = text().parse().unwrap(),
-                "clip_sample" if clips && !flag() => config.thresholding = Thresholding::Off,
-                "thresholding" => is_dynamic = flag(),
-                "dynamic_thresholding_ratio" => ratio = number(),
-                "sample_max_value" => max = number(),
-                "set_alpha_to_one" if !flag() => config.final_alpha = FinalAlpha::First,
-                "final_sigmas_type" => {
-                    config.final_alpha = match text() {
-                        "zero" => FinalAlpha::One,
-                        "sigma_min" => FinalAlpha::First,
-                        other => panic!("final_sigmas_type {other}"),
-                    }
-                }
-                "rescale_betas_zero_snr" => zero_snr = flag(),
-                "solver_order" => config.order = Some(whole() as u32),
-                "solver_type" => config.solver_type = Some(text().parse().unwrap()),
-                "algorithm_type" if is_sde => {}
-                "use_karras_sigmas" if flag() => config.sigmas = SigmaSpacing::Karras,
-                "use_exponential_sigmas" if flag() => config.sigmas = SigmaSpacing::Exponential,
-                "skip_prk_steps" if kind == Pndm => {}
-                other => panic!("config {other}: {value}"),
-            }
+/// The sampler of the recorded run: the scheduler's, and the arguments of its calls.
+fn sampler_config(scheduler: SamplerConfig, recorded: &Value) -> SamplerConfig {
+    let steps = recorded["num_inference_steps"].as_u64().unwrap() as usize;
+    let mut config = SamplerConfig { steps, ..scheduler };
+    for (key, value) in recorded["step_args"].as_object().unwrap() {
+        match key.as_str() {
+            "eta" => config.eta = Some(value.as_f64().unwrap()),
+            "use_clipped_model_output" => config.clipped_epsilon = value.as_bool().unwrap(),
+            other => panic!("step_args {other}"),
         }
-        if is_dynamic {
-            config.thresholding = Thresholding::Dynamic { ratio, max };
-        }
-        for (key, value) in recorded["step_args"].as_object().unwrap() {
-            match key.as_str() {
-                "eta" => config.eta = Some(value.as_f64().unwrap()),
-                "use_clipped_model_output" => config.clipped_epsilon = value.as_bool().unwrap(),
-                other => panic!("step_args {other}"),
-            }
-        }
-        assert!(recorded["set_args"].as_object().unwrap().is_empty());
-        let beta_schedule = BetaSchedule::from_name(schedule, start, end).unwrap();
-        Self { beta_schedule, zero_snr, train_steps, prediction_type, config }
     }
+    assert!(recorded["set_args"].as_object().unwrap().is_empty());
+    config
 }
