@@ -186,8 +186,11 @@ static CLASSES: [Class; 12] = [
     Class {
         name: "TCDScheduler",
         kind: Sampler::Tcd,
+        // The timestep after its last is 0, whatever `set_alpha_to_one` says.
+        end: End::Fixed(FinalAlpha::First),
         own_keys: |json, sampler| {
             // The class has these keys and its step looks at none of them.
+            json.without_effect("set_alpha_to_one", json!(true));
             json.without_effect("timestep_scaling", json!(10.0));
             json.without_effect("clip_sample", json!(false));
             json.without_effect("clip_sample_range", json!(1.0));
