@@ -12,10 +12,15 @@ use std::time::{Duration, Instant};
 use common::{Folder, model};
 use ddpm::error::{Error, ErrorKind, Result};
 use ddpm::log::{LogLevel, Logger};
-use ddpm::model::{Denoiser, ModelConfig};
+use ddpm::model::{Classes, Denoiser, ModelConfig};
 use ddpm::noise_schedule::BetaSchedule;
 use ddpm::onnx::{Interrupt, ModelOverrides, ModelSource, OnnxDenoiser, OnnxOptions, Provider};
 use ddpm::prediction::PredictionType;
+use ddpm::run::{Run, RunStart};
+use ddpm::sampler::{
+    FinalAlpha, Sampler, SamplerConfig, SigmaSpacing, SolverType, Thresholding, VarianceType,
+};
+use ddpm::timesteps::TimestepSpacing;
 use ndarray::Array4;
 
 fn cpu() -> OnnxOptions {
@@ -37,16 +42,43 @@ fn refused(name: &str, kind: ErrorKind, expected: &[&str]) -> Error {
     error
 }
 
+fn with(name: &str, overrides: ModelOverrides) -> Result<OnnxDenoiser> {
+    OnnxDenoiser::load(&ModelSource::from(&model(name)), &OnnxOptions { overrides, ..cpu() })
+}
+
 /// The output for a sample that counts up in thousandths.
 fn predict(denoiser: &mut OnnxDenoiser, timesteps: &[f64]) -> Result<(Array4<f32>, Array4<f32>)> {
+    predict_class(denoiser, timesteps, &[])
+}
+
+fn predict_class(
+    denoiser: &mut OnnxDenoiser,
+    timesteps: &[f64],
+    labels: &[i64],
+) -> Result<(Array4<f32>, Array4<f32>)> {
     let ModelConfig { channels, height, width, .. } = *denoiser.config();
     let shape = (timesteps.len(), channels, height, width);
     let count = shape.0 * channels * height * width;
     let values = (0..count).map(|i| i as f32 / 1000.0).collect();
     let sample = Array4::from_shape_vec(shape, values).unwrap();
-    let mut output = Array4::from_elem(shape, f32::NAN);
-    denoiser.predict(sample.view(), timesteps, output.view_mut())?;
+    let output_shape = (shape.0, denoiser.config().output_channels(), height, width);
+    let mut output = Array4::from_elem(output_shape, f32::NAN);
+    denoiser.predict(sample.view(), timesteps, labels, output.view_mut())?;
     Ok((sample, output))
+}
+
+/// A logger, and the messages that it got.
+fn recording() -> (Logger, Arc<Mutex<Vec<String>>>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&seen);
+    let sink = move |_, text: &str| kept.lock().unwrap().push(text.to_owned());
+    (Logger::new(Some(Arc::new(sink)), LogLevel::Info), seen)
+}
+
+/// For a model whose timestep is an integer.
+fn whole(config: ModelConfig) -> ModelConfig {
+    let sampler = SamplerConfig { fractional_timesteps: false, ..config.sampler };
+    ModelConfig { sampler, ..config }
 }
 
 #[test]
@@ -60,14 +92,22 @@ fn a_model_of_any_batch_gives_its_exact_answer() {
 
 #[test]
 fn a_plain_model_takes_the_papers_settings_and_says_so() {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&seen);
-    let sink = move |_, text: &str| kept.lock().unwrap().push(text.to_owned());
-    let options = OnnxOptions { log: Logger::new(Some(Arc::new(sink)), LogLevel::Info), ..cpu() };
+    let (log, seen) = recording();
+    let options = OnnxOptions { log, ..cpu() };
     let denoiser = OnnxDenoiser::load(&ModelSource::from(&model("lin")), &options).unwrap();
-    assert_eq!(denoiser.config(), &ModelConfig::ddpm(3, 8, 8));
+    assert_eq!(denoiser.config(), &whole(ModelConfig::ddpm(3, 8, 8)));
     let seen = seen.lock().unwrap();
-    for key in ["prediction_type, taking epsilon", "num_train_timesteps, taking 1000"] {
+    for key in [
+        "prediction_type, taking epsilon",
+        "beta_schedule, taking linear",
+        "beta_start, taking 0.0001",
+        "beta_end, taking 0.02",
+        "num_train_timesteps, taking 1000",
+        "rescale_betas_zero_snr, taking false",
+        "variance_type, taking fixed_small",
+        "clip_sample_range, taking 1",
+        "color, taking rgb",
+    ] {
         let lines = seen.iter().filter(|line| line.contains(&format!("no ddpm.{key}")));
         assert_eq!(lines.count(), 1, "{key}: {seen:?}");
     }
@@ -109,6 +149,24 @@ fn one_timestep_input_takes_a_batch_that_agrees_and_refuses_one_that_does_not() 
         let error = predict(&mut denoiser, &[100.0, 900.0]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("\"timestep\" takes 1 timestep"), "{error}");
+    }
+}
+
+#[test]
+fn the_models_sampler_keeps_to_whole_timesteps_where_the_input_is_an_integer() {
+    for (number, is_fractional) in
+        [("i64", false), ("i32", false), ("f32", true), ("f16", true), ("f64", true)]
+    {
+        let mut denoiser = load(&format!("trec_{number}_n")).unwrap();
+        let model = denoiser.config().clone();
+        assert_eq!(model.sampler.fractional_timesteps, is_fractional, "{number}");
+        let euler = SamplerConfig {
+            spacing: TimestepSpacing::Linspace,
+            ..model.sampler_config(Sampler::Euler, 20)
+        };
+        let mut run = Run::new(&model, &euler, 0, 1).unwrap();
+        while run.step(&mut denoiser).unwrap() {}
+        assert_eq!(run.timesteps().any(|t| t.fract() != 0.0), is_fractional, "{number}");
     }
 }
 
@@ -164,14 +222,18 @@ fn two_outputs_that_fit_are_ambiguous_until_one_is_named() {
 #[test]
 fn inputs_and_outputs_without_a_role_are_refused_at_load() {
     refused("extra_input", ErrorKind::Model, &["\"context\" float32 [?, 77, 32] is required"]);
-    refused("class_labels", ErrorKind::Unsupported, &["\"class_labels\" int64 [?]"]);
+    refused(
+        "two_integers",
+        ErrorKind::Model,
+        &["more than one input may be the timestep", "\"a\" int64 [?], \"b\" int64 [?]"],
+    );
+    refused("version_2", ErrorKind::Unsupported, &["ddpm.version is \"2\""]);
     refused(
         "wrong_channels",
         ErrorKind::Model,
         &["\"out_sample\" is [?, 1, 8, 8]", "[N, 3, 8, 8]"],
     );
     refused("two_channels", ErrorKind::Model, &["has 2 channels"]);
-    refused("learned_range", ErrorKind::Unsupported, &["\"out_sample\" has 6 channels"]);
 }
 
 #[test]
@@ -236,13 +298,13 @@ fn a_model_that_cannot_run_at_its_size_fails_at_load() {
 #[test]
 fn metadata_is_honoured_and_junk_in_it_refused() {
     let denoiser = load("v_prediction").unwrap();
-    let expected = ModelConfig {
+    let mut expected = ModelConfig {
         prediction_type: PredictionType::VPrediction,
         beta_schedule: BetaSchedule::SquaredcosCapV2,
         num_train_timesteps: 500,
-        clip_sample_range: None,
-        ..ModelConfig::ddpm(3, 8, 8)
+        ..whole(ModelConfig::ddpm(3, 8, 8))
     };
+    expected.sampler.thresholding = Thresholding::Off;
     assert_eq!(denoiser.config(), &expected);
     refused(
         "junk_prediction_type",
@@ -377,12 +439,12 @@ fn shapes_that_do_not_fit_are_refused_before_the_run() {
     let mut denoiser = load("lin").unwrap();
     let sample = Array4::<f32>::zeros((1, 3, 8, 8));
     let mut small = Array4::<f32>::zeros((1, 3, 8, 4));
-    let error = denoiser.predict(sample.view(), &[0.0], small.view_mut()).unwrap_err();
+    let error = denoiser.predict(sample.view(), &[0.0], &[], small.view_mut()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().contains("output: found shape [1, 3, 8, 4]"), "{error}");
     let mut output = Array4::<f32>::zeros((1, 3, 8, 8));
     let turned = sample.view().permuted_axes([0, 1, 3, 2]);
-    let error = denoiser.predict(turned, &[0.0], output.view_mut()).unwrap_err();
+    let error = denoiser.predict(turned, &[0.0], &[], output.view_mut()).unwrap_err();
     assert!(error.to_string().contains("C-contiguous"), "{error}");
 }
 
@@ -418,4 +480,412 @@ fn an_overflowing_model_gives_infinities_for_the_run_to_find() {
     assert!(fine.iter().all(|v| v.is_finite()));
     let (_, bad) = predict(&mut denoiser, &[499.0]).unwrap();
     assert!(bad.iter().any(|v| !v.is_finite()));
+}
+
+/// The label for no class, and the outputs of these labels over the sample, which are its scale.
+fn scales(denoiser: &mut OnnxDenoiser, labels: &[i64]) -> Vec<f32> {
+    let timesteps = vec![0.0; labels.len()];
+    let (sample, output) = predict_class(denoiser, &timesteps, labels).unwrap();
+    let items = sample.outer_iter().zip(output.outer_iter());
+    items
+        .map(|(sample, output)| {
+            let scale = output[[0, 0, 1]] / sample[[0, 0, 1]];
+            assert_eq!(output, &sample * scale);
+            scale
+        })
+        .collect()
+}
+
+#[test]
+fn class_labels_are_fed_in_whatever_type_is_declared() {
+    for name in ["class_labels", "class_labels_i32", "class_labels_no_null"] {
+        let mut denoiser = load(name).unwrap();
+        assert_eq!(denoiser.info().classes, ["cat", "dog", "owl"]);
+        assert_eq!(denoiser.config().classes.unwrap().count, Some(3));
+        assert_eq!(scales(&mut denoiser, &[2, 0, 1]), [3.0, 1.0, 2.0], "{name}");
+    }
+    let mut fixed = load("class_labels_fixed").unwrap();
+    assert_eq!(fixed.info().fixed_batch, Some(2));
+    assert_eq!(scales(&mut fixed, &[1, 3]), [2.0, 4.0]);
+}
+
+#[test]
+fn the_label_after_the_last_is_no_class_where_the_model_has_it() {
+    let null = |name: &str| load(name).unwrap().config().classes.unwrap();
+    let some = Classes { count: Some(3), null: Some(3) };
+    for name in ["class_labels", "class_labels_i32", "class_labels_one", "class_labels_fixed"] {
+        assert_eq!(null(name), some, "{name}");
+    }
+    assert_eq!(null("class_labels_no_null"), Classes { count: Some(3), null: None });
+    assert_eq!(null("class_labels_unnamed"), Classes { count: None, null: None });
+    assert_eq!(load("lin").unwrap().config().classes, None);
+}
+
+#[test]
+fn a_model_without_a_label_for_no_class_says_so_and_the_runtime_stays_silent() {
+    let (log, seen) = recording();
+    let options = OnnxOptions { log, ..cpu() };
+    OnnxDenoiser::load(&ModelSource::from(&model("class_labels_no_null")), &options).unwrap();
+    let seen = seen.lock().unwrap();
+    let lines = seen.iter().filter(|line| line.contains("no label for no class"));
+    assert_eq!(lines.count(), 1, "{seen:?}");
+    assert!(!seen.iter().any(|line| line.contains("ONNX Runtime: ")), "{seen:?}");
+}
+
+#[test]
+fn the_caller_says_how_many_classes_there_are_and_which_label_is_none() {
+    let classes = |name: &str, class_count, null_label| {
+        let overrides = ModelOverrides { class_count, null_label, ..ModelOverrides::default() };
+        with(name, overrides).map(|loaded| loaded.config().classes.unwrap())
+    };
+    let found = classes("class_labels_unnamed", Some(3), None).unwrap();
+    assert_eq!(found, Classes { count: Some(3), null: Some(3) });
+    let found = classes("class_labels_unnamed", None, Some(0)).unwrap();
+    assert_eq!(found, Classes { count: None, null: Some(0) });
+    let found = classes("class_labels", Some(4), None).unwrap();
+    assert_eq!(found, Classes { count: Some(4), null: None });
+    let error = classes("class_labels", None, Some(9)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Model);
+    let expected = "null_label: found 9, which the model does not run with";
+    assert!(error.to_string().contains(expected), "{error}");
+    for (class_count, null_label) in [(Some(3), None), (None, Some(3))] {
+        let overrides = ModelOverrides { class_count, null_label, ..ModelOverrides::default() };
+        let error = with("lin", overrides).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains("no input of the model takes class labels"), "{error}");
+    }
+}
+
+#[test]
+fn a_label_input_of_another_name_is_named_by_the_caller() {
+    let overrides = ModelOverrides {
+        label_input: Some("b".to_owned()),
+        class_count: Some(3),
+        ..ModelOverrides::default()
+    };
+    let mut denoiser = with("two_integers", overrides).unwrap();
+    assert_eq!(scales(&mut denoiser, &[0, 3]), [1.0, 4.0]);
+}
+
+#[test]
+fn labels_that_the_model_does_not_have_are_refused() {
+    let refused = |name: &str, labels: &[i64], expected: &str| {
+        let error = predict_class(&mut load(name).unwrap(), &[0.0, 0.0], labels).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    };
+    refused("class_labels", &[], "labels: found 0, expected 2");
+    refused("class_labels", &[0], "labels: found 1, expected 2");
+    refused("class_labels", &[0, 4], "class: found 4, expected 0 to 2");
+    refused("class_labels", &[-1, 0], "class: found -1, expected 0 to 2");
+    refused("class_labels_no_null", &[0, 3], "class: found 3, expected 0 to 2");
+    refused("lin", &[0, 0], "labels: found 2, but the model has no classes");
+    let class_count = Some(1 << 40);
+    let overrides = ModelOverrides { class_count, ..ModelOverrides::default() };
+    let mut denoiser = with("class_labels_i32", overrides).unwrap();
+    let error = predict_class(&mut denoiser, &[0.0], &[1 << 33]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    let expected = "class: found 8589934592, but input \"y\" is int32";
+    assert!(error.to_string().contains(expected), "{error}");
+}
+
+#[test]
+fn one_label_input_takes_a_batch_that_agrees_and_refuses_one_that_does_not() {
+    let mut denoiser = load("class_labels_one").unwrap();
+    assert_eq!(scales(&mut denoiser, &[2, 2]), [3.0, 3.0]);
+    let error = predict_class(&mut denoiser, &[0.0, 0.0], &[1, 2]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("\"y\" takes 1 label for the whole batch"), "{error}");
+}
+
+#[test]
+fn a_golden_of_a_class_is_verified_with_its_label() {
+    load("class_labels_golden").unwrap();
+    load("class_labels_golden_0").unwrap();
+}
+
+#[test]
+fn a_class_is_guided_away_from_none() {
+    let mut denoiser = load("class_labels").unwrap();
+    let model = denoiser.config().clone();
+    let sampler = model.sampler_config(Sampler::Ddim, 1);
+    let start = RunStart { label: Some(1), guidance: 3.0, ..RunStart::default() };
+    let mut run = Run::starting(&model, &sampler, start, 1).unwrap();
+    let x = run.sample().to_vec();
+    run.step(&mut denoiser).unwrap();
+    // u + 3 (c - u) with c = 2 x and u = 4 x.
+    let expected: Vec<f32> = x.iter().map(|x| 4.0 * x + 3.0 * (2.0 * x - 4.0 * x)).collect();
+    assert_eq!(run.model_output(), expected);
+}
+
+#[test]
+fn an_output_of_twice_the_channels_gives_a_variance() {
+    for (name, channels) in [("learned_range", 3), ("gray_variance", 1)] {
+        let mut denoiser = load(name).unwrap();
+        let model = denoiser.config();
+        assert!(model.gives_variance && model.output_channels() == 2 * channels, "{name}");
+        assert_eq!(model.sampler.variance_type, VarianceType::LearnedRange, "{name}");
+        let (sample, output) = predict(&mut denoiser, &[0.0, 0.0]).unwrap();
+        assert_eq!(output.dim(), (2, 2 * channels, 8, 8));
+        for half in [0, channels] {
+            let half = output.slice(ndarray::s![.., half..half + channels, .., ..]);
+            assert_eq!(half, sample, "{name}");
+        }
+    }
+    let unused = load("unused_variance").unwrap();
+    assert_eq!(unused.config().sampler.variance_type, VarianceType::FixedLarge);
+    assert!(unused.config().gives_variance);
+    // The graph leaves its channels open, and the metadata says that there is a variance.
+    let mut open = load("open_variance").unwrap();
+    assert_eq!(open.config().sampler.variance_type, VarianceType::Learned);
+    assert_eq!(predict(&mut open, &[0.0]).unwrap().1.dim(), (1, 6, 8, 8));
+}
+
+#[test]
+fn a_variance_that_the_model_does_not_give_is_refused_with_names() {
+    let expected = ["learned_range (metadata ddpm.variance_type)", "\"out_sample\" of 3 channels"];
+    refused("missing_variance", ErrorKind::Model, &expected);
+    let variance_type = Some(VarianceType::Learned);
+    let error =
+        with("lin", ModelOverrides { variance_type, ..ModelOverrides::default() }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Model);
+    let expected = "variance_type: found learned (given when loading) with output \"out_sample\" of 3 channels, expected 6";
+    assert!(error.to_string().contains(expected), "{error}");
+    let variance_type = Some(VarianceType::FixedLarge);
+    let given =
+        with("missing_variance", ModelOverrides { variance_type, ..ModelOverrides::default() });
+    assert_eq!(given.unwrap().config().sampler.variance_type, VarianceType::FixedLarge);
+}
+
+#[test]
+fn a_learned_variance_is_used_item_by_item() {
+    let sample = |seed, batch, variance_type: Option<VarianceType>| {
+        let mut denoiser =
+            with("learned_range", ModelOverrides { variance_type, ..ModelOverrides::default() })
+                .unwrap();
+        let model = denoiser.config().clone();
+        let sampler = model.sampler_config(Sampler::Ddpm, 4);
+        let mut run = Run::new(&model, &sampler, seed, batch).unwrap();
+        while run.step(&mut denoiser).unwrap() {}
+        run.sample().to_vec()
+    };
+    let both = sample(7, 2, None);
+    let (first, second) = both.split_at(both.len() / 2);
+    assert_eq!(first, sample(7, 1, None));
+    assert_eq!(second, sample(8, 1, None));
+    assert_ne!(first, sample(7, 1, Some(VarianceType::FixedSmall)));
+}
+
+/// `lin` or another model in a folder of its own, with these files beside it.
+fn load_beside(
+    test: &str,
+    name: &str,
+    place: &str,
+    files: &[(&str, &str)],
+    overrides: ModelOverrides,
+) -> (Result<OnnxDenoiser>, Vec<String>) {
+    let folder = Folder::new(test);
+    let path = folder.0.join(place);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::copy(model(name), &path).unwrap();
+    for (file, text) in files {
+        let file = folder.0.join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+    let (log, seen) = recording();
+    let options = OnnxOptions { overrides, log, ..cpu() };
+    let loaded = OnnxDenoiser::load(&ModelSource::from(&path), &options);
+    let seen = seen.lock().unwrap().clone();
+    (loaded, seen)
+}
+
+const SCHEDULER: &str = r#"{
+    "_class_name": "DPMSolverMultistepScheduler", "_diffusers_version": "0.42.1",
+    "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
+    "num_train_timesteps": 800, "prediction_type": "sample", "rescale_betas_zero_snr": true,
+    "use_karras_sigmas": true, "solver_order": 3, "solver_type": "heun",
+    "final_sigmas_type": "sigma_min", "timestep_spacing": "leading", "steps_offset": 1,
+    "lower_order_final": false, "euler_at_final": true, "thresholding": true
+}"#;
+
+fn scheduled() -> ModelConfig {
+    ModelConfig {
+        prediction_type: PredictionType::Sample,
+        beta_schedule: BetaSchedule::ScaledLinear { beta_start: 0.00085, beta_end: 0.012 },
+        num_train_timesteps: 800,
+        rescale_betas_zero_snr: true,
+        sampler: SamplerConfig {
+            kind: Sampler::Dpmpp,
+            spacing: TimestepSpacing::Leading,
+            steps_offset: 1,
+            sigmas: SigmaSpacing::Karras,
+            fractional_timesteps: false,
+            thresholding: Thresholding::Dynamic { ratio: 0.995, max: 1.0 },
+            final_alpha: FinalAlpha::First,
+            order: Some(3),
+            solver_type: Some(SolverType::Heun),
+            lower_order_final: false,
+            euler_at_final: true,
+            ..SamplerConfig::default()
+        },
+        ..ModelConfig::ddpm(3, 8, 8)
+    }
+}
+
+#[test]
+fn a_scheduler_config_beside_the_model_is_honoured() {
+    let files = [("scheduler_config.json", SCHEDULER)];
+    let (loaded, seen) =
+        load_beside("beside", "lin", "model.onnx", &files, ModelOverrides::default());
+    assert_eq!(loaded.unwrap().config(), &scheduled());
+    let named = |what: &str| seen.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(named("a DPMSolverMultistepScheduler"), 1, "{seen:?}");
+    assert_eq!(named("sample_max_value 1"), 1, "{seen:?}");
+    assert_eq!(named("no ddpm.prediction_type"), 0, "{seen:?}");
+    assert_eq!(named("use_exponential_sigmas false"), 1, "{seen:?}");
+}
+
+#[test]
+fn a_pipeline_folder_keeps_it_in_scheduler_and_the_models_own_folder_comes_first() {
+    let in_pipeline = ("scheduler/scheduler_config.json", SCHEDULER);
+    let none = ModelOverrides::default;
+    let (loaded, _) = load_beside("pipeline", "lin", "unet/model.onnx", &[in_pipeline], none());
+    assert_eq!(loaded.unwrap().config(), &scheduled());
+    let own = ("unet/scheduler_config.json", r#"{"_class_name": "DDIMScheduler"}"#);
+    let (loaded, _) =
+        load_beside("pipeline-own", "lin", "unet/model.onnx", &[in_pipeline, own], none());
+    assert_eq!(loaded.unwrap().config().sampler.kind, Sampler::Ddim);
+    // Bytes have no folder.
+    let bytes: Arc<[u8]> = std::fs::read(model("lin")).unwrap().into();
+    let loaded = OnnxDenoiser::load(&ModelSource::Bytes(bytes), &cpu()).unwrap();
+    assert_eq!(loaded.config().sampler.kind, Sampler::Ddpm);
+}
+
+#[test]
+fn the_caller_comes_before_the_scheduler_config() {
+    let overrides = ModelOverrides {
+        prediction_type: Some(PredictionType::VPrediction),
+        beta_schedule: Some(BetaSchedule::Given([0.1, 0.2].into())),
+        num_train_timesteps: Some(2),
+        rescale_betas_zero_snr: Some(false),
+        variance_type: Some(VarianceType::FixedLarge),
+        thresholding: Some(Thresholding::Off),
+        ..ModelOverrides::default()
+    };
+    let files = [("scheduler_config.json", SCHEDULER)];
+    let (loaded, _) = load_beside("caller", "lin", "model.onnx", &files, overrides);
+    let mut expected = ModelConfig {
+        prediction_type: PredictionType::VPrediction,
+        beta_schedule: BetaSchedule::Given([0.1, 0.2].into()),
+        num_train_timesteps: 2,
+        rescale_betas_zero_snr: false,
+        ..scheduled()
+    };
+    expected.sampler.variance_type = VarianceType::FixedLarge;
+    expected.sampler.thresholding = Thresholding::Off;
+    expected.sampler.steps = 2;
+    assert_eq!(loaded.unwrap().config(), &expected);
+}
+
+#[test]
+fn the_scheduler_config_comes_before_the_metadata_with_a_warning_where_they_differ() {
+    let files = [("scheduler_config.json", SCHEDULER)];
+    let (loaded, seen) =
+        load_beside("differ", "v_prediction", "model.onnx", &files, ModelOverrides::default());
+    assert_eq!(loaded.unwrap().config(), &scheduled());
+    let names = ["prediction_type", "beta_schedule", "num_train_timesteps", "clip_sample_range"];
+    for name in names {
+        let expected = format!("metadata ddpm.{name} says");
+        assert_eq!(seen.iter().filter(|line| line.contains(&expected)).count(), 1, "{seen:?}");
+    }
+    let expected = "scheduler_config.json says sample, metadata ddpm.prediction_type says v_prediction; taking the first";
+    assert!(seen.iter().any(|line| line.contains(expected)), "{seen:?}");
+    let expected = "says dynamic (0.995, at most 1), metadata ddpm.clip_sample_range says none";
+    assert!(seen.iter().any(|line| line.contains(expected)), "{seen:?}");
+}
+
+#[test]
+fn the_metadata_comes_before_the_defaults_of_the_scheduler_class() {
+    let files = [("scheduler_config.json", r#"{"_class_name": "DDIMScheduler"}"#)];
+    let (loaded, seen) =
+        load_beside("quiet", "v_prediction", "model.onnx", &files, ModelOverrides::default());
+    let loaded = loaded.unwrap();
+    let expected = ModelConfig {
+        prediction_type: PredictionType::VPrediction,
+        beta_schedule: BetaSchedule::SquaredcosCapV2,
+        num_train_timesteps: 500,
+        sampler: SamplerConfig {
+            kind: Sampler::Ddim,
+            spacing: TimestepSpacing::Leading,
+            thresholding: Thresholding::Off,
+            fractional_timesteps: false,
+            ..SamplerConfig::default()
+        },
+        ..ModelConfig::ddpm(3, 8, 8)
+    };
+    assert_eq!(loaded.config(), &expected);
+    let named = |what: &str| seen.iter().filter(|line| line.contains(what)).count();
+    assert_eq!((named("clip_sample true"), named("beta_start")), (0, 0), "{seen:?}");
+    assert_eq!(named("rescale_betas_zero_snr false"), 1, "{seen:?}");
+
+    // Without metadata they are the class's, not the DDPM paper's.
+    let files = [("scheduler_config.json", r#"{"_class_name": "HeunDiscreteScheduler"}"#)];
+    let (loaded, seen) =
+        load_beside("heun", "lin", "model.onnx", &files, ModelOverrides::default());
+    let loaded = loaded.unwrap();
+    let betas = BetaSchedule::Linear { beta_start: 0.00085, beta_end: 0.012 };
+    assert_eq!(loaded.config().beta_schedule, betas);
+    assert_eq!(loaded.config().sampler.thresholding, Thresholding::Off);
+    let named = |what: &str| seen.iter().filter(|line| line.contains(what)).count();
+    assert_eq!((named("beta_start 0.00085"), named("clip_sample false")), (1, 1), "{seen:?}");
+}
+
+#[test]
+fn a_variance_of_the_scheduler_config_must_be_one_that_the_model_gives() {
+    let text = r#"{"_class_name": "DDPMScheduler", "variance_type": "learned"}"#;
+    let files = [("scheduler_config.json", text)];
+    let none = ModelOverrides::default;
+    let (loaded, _) = load_beside("variance", "lin", "model.onnx", &files, none());
+    let error = loaded.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Model);
+    let expected = "scheduler_config.json) with output \"out_sample\" of 3 channels, expected 6";
+    assert!(error.to_string().contains(expected), "{error}");
+    let (loaded, _) = load_beside("variance-6", "learned_range", "model.onnx", &files, none());
+    assert_eq!(loaded.unwrap().config().sampler.variance_type, VarianceType::Learned);
+    // A class's default says nothing of the model.
+    let files = [("scheduler_config.json", r#"{"_class_name": "DDPMScheduler"}"#)];
+    let (loaded, _) = load_beside("variance-none", "learned_range", "model.onnx", &files, none());
+    assert_eq!(loaded.unwrap().config().sampler.variance_type, VarianceType::LearnedRange);
+}
+
+#[test]
+fn a_scheduler_config_that_is_not_understood_fails_the_load_by_name() {
+    let none = ModelOverrides::default;
+    for (text, kind, expected) in [
+        ("{", ErrorKind::Model, "not JSON"),
+        (
+            r#"{"_class_name": "DPMSolverMultistepScheduler", "use_lu_lambdas": true}"#,
+            ErrorKind::Unsupported,
+            "use_lu_lambdas is true",
+        ),
+        (
+            r#"{"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": true}"#,
+            ErrorKind::Model,
+            "prediction_type: found epsilon with alpha_bar 0",
+        ),
+    ] {
+        let files = [("scheduler_config.json", text)];
+        let (loaded, _) = load_beside("not-understood", "lin", "model.onnx", &files, none());
+        let error = loaded.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let folder = Folder::new("scheduler-bytes");
+    std::fs::copy(model("lin"), folder.0.join("lin.onnx")).unwrap();
+    std::fs::write(folder.0.join("scheduler_config.json"), [0xff, 0xfe]).unwrap();
+    let source = ModelSource::from(&folder.0.join("lin.onnx"));
+    let error = OnnxDenoiser::load(&source, &cpu()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("scheduler_config.json: "), "{error}");
 }

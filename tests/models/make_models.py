@@ -150,6 +150,46 @@ def external():
     onnx.save_model(model, HERE / "external.onnx", save_as_external_data=True, location="external.onnx.data", size_threshold=0)
 
 
+def classes():
+    """Models of labels. The label looks up a scale, 1 for label 0, 2 for label 1, ..."""
+    names = {"ddpm.classes": json.dumps(["cat", "dog", "owl"])}
+
+    def scaled(source, label="class_labels"):
+        return [
+            node("Gather", ["scales", label], ["scale"]),
+            node("Reshape", ["scale", "column"], ["scale4"]),
+            node("Mul", [source, "scale4"], ["out_sample"]),
+        ]
+
+    def by_label(name, rows=4, *, label=("class_labels", I64, ["N"]), **options):
+        table = const("scales", np.arange(1, rows + 1))
+        write(name, scaled("sample", label[0]), [COLUMN, table], extra_inputs=[tensor(*label)], **options)
+
+    # The fourth row is that of no class.
+    by_label("class_labels", metadata=names)
+    by_label("class_labels_no_null", 3, metadata=names)
+    by_label("class_labels_unnamed")
+    by_label("class_labels_i32", label=("y", I32, ["N"]), metadata=names)
+    by_label("class_labels_one", label=("y", I64, [1]), metadata=names)
+    by_label("class_labels_fixed", label=("y", I64, [2]), sample=[2, 3, 8, 8], timestep=(I64, [2]), metadata=names)
+    # Two int64 [N] of which no name is known.
+    unknown = [tensor("sample", F32, SAMPLE), tensor("a", I64, ["N"]), tensor("b", I64, ["N"])]
+    graph = helper.make_graph(
+        scaled("sample", "b"), "two_integers", unknown, [tensor("out_sample", F32, SAMPLE)],
+        [COLUMN, const("scales", np.arange(1, 5))])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="ddpm-tests")
+    model.ir_version = IR
+    (HERE / "two_integers.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    # At t = 500 half the scale everywhere.
+    trec = [*trec_nodes()[:-1], node("Expand", ["rec", "shape"], ["halves"])]
+    for name, golden in (
+        ("class_labels_golden", {"seed": 7, "timestep": 500, "label": 1, "mean_square": 1.0}),
+        ("class_labels_golden_0", {"seed": 7, "timestep": 500, "mean_square": 0.25}),
+    ):
+        write(name, trec + scaled("halves"), [*TREC, const("scales", np.arange(1, 5))],
+              extra_inputs=[tensor("class_labels", I64, ["N"])], metadata={**names, "ddpm.golden": json.dumps(golden)})
+
+
 def main():
     oracle("oracle")
     oracle("oracle_wide", 4.0)
@@ -177,7 +217,12 @@ def main():
     one_channel = [node("ReduceMean", ["sample"], ["out_sample"], axes=[1], keepdims=1)]
     write("wrong_channels", one_channel, output=["N", 1, 8, 8])
     write("two_channels", lin_nodes(), [HALF], sample=["N", 2, 8, 8])
-    write("learned_range", [node("Concat", ["sample", "sample"], ["out_sample"], axis=1)], output=["N", 6, 8, 8])
+    twice = [node("Concat", ["sample", "sample"], ["out_sample"], axis=1)]
+    write("learned_range", twice, output=["N", 6, 8, 8])
+    write("gray_variance", twice, sample=["N", 1, 8, 8], output=["N", 2, 8, 8])
+    write("open_variance", twice, output=["N", "channels", 8, 8], metadata={"ddpm.variance_type": "learned"})
+    write("unused_variance", twice, output=["N", 6, 8, 8], metadata={"ddpm.variance_type": "fixed_large"})
+    write("missing_variance", lin_nodes(), [HALF], metadata={"ddpm.variance_type": "learned_range"})
     write("gray", lin_nodes(), [HALF], sample=["N", 1, 8, 8])
     write("rgba", lin_nodes(), [HALF], sample=["N", 4, 8, 8])
 
@@ -186,12 +231,8 @@ def main():
         node("ReduceMean", ["context"], ["mean"], keepdims=0),
         node("Mul", ["sample", "mean"], ["out_sample"]),
     ], extra_inputs=[context])
-    labels = tensor("class_labels", I64, ["N"])
-    write("class_labels", [
-        node("Cast", ["class_labels"], ["label"], to=F32),
-        node("Reshape", ["label", "column"], ["label4"]),
-        node("Mul", ["sample", "label4"], ["out_sample"]),
-    ], [COLUMN], extra_inputs=[labels])
+    classes()
+    write("version_2", lin_nodes(), [HALF], metadata={"ddpm.version": "2"})
     for ir in (3, 8):
         write(f"initializers_as_inputs_ir{ir}", lin_nodes(), [HALF], extra_inputs=[tensor("half", F32, [])], ir=ir)
     mean = node("ReduceMean", ["sample"], ["aux"], axes=[1, 2, 3], keepdims=0)
