@@ -12,7 +12,7 @@ use ddpm::sampler::SamplerConfig;
 use ndarray::{ArrayView4, ArrayViewMut4};
 use serde_json::{Value, json};
 
-use crate::model_options::{ClassOptions, Console, ModelOptions};
+use crate::model_options::{ClassOptions, Console, Loaded, ModelOptions};
 use crate::progress::Progress;
 use crate::sampler_options::{SamplerName, SamplerOptions};
 use crate::{describe, print};
@@ -52,8 +52,8 @@ const WARM_UP: usize = 3;
 
 impl Bench {
     pub fn execute(self, console: Console) -> Result<()> {
-        let mut denoiser = self.model_options.load(&self.model, console.logger())?;
-        let info = denoiser.info().clone();
+        let Loaded { mut denoiser, info } =
+            self.model_options.load(&self.model, console.logger())?;
         let sampler = self.options.config(self.sampler, &info.model)?;
         let label = self.class.label(&info)?;
         let start = RunStart { label, guidance: self.class.guidance, ..RunStart::default() };

@@ -5,7 +5,10 @@ use std::path::Path;
 use ddpm::model::{Classes, ModelConfig};
 use ddpm::onnx::{OnnxInfo, Provider};
 use ddpm::sampler::{FinalAlpha, SamplerConfig, StepTable, Thresholding};
+use ddpm::timesteps::TimestepSpacing;
 use serde_json::{Value, json};
+
+use crate::sampler_options::applies;
 
 pub fn sampler(config: &SamplerConfig) -> Value {
     json!({
@@ -57,9 +60,12 @@ pub fn sampler_text(config: &SamplerConfig) -> String {
     }
     text += &match &config.timesteps {
         Some(list) => format!(", {} given timesteps", list.len()),
-        None => format!(", {} {} steps", config.steps, config.spacing.name()),
+        None if applies("spacing", config.kind) => {
+            format!(", {} {} steps", config.steps, config.spacing.name())
+        }
+        None => format!(", {} steps", config.steps),
     };
-    if config.steps_offset != 0 && config.timesteps.is_none() {
+    if config.steps_offset != 0 && config.spacing == TimestepSpacing::Leading {
         text += &format!(" with offset {}", config.steps_offset);
     }
     if config.sigmas != Default::default() {

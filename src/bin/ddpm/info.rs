@@ -10,7 +10,7 @@ use ddpm::log::{LogLevel, LogSink, Logger};
 use ddpm::onnx::OnnxInfo;
 use serde_json::json;
 
-use crate::model_options::ModelOptions;
+use crate::model_options::{Loaded, ModelOptions};
 use crate::{describe, print};
 
 #[derive(Args)]
@@ -31,7 +31,8 @@ impl Info {
         let sink: LogSink = Arc::new(move |level, text: &str| {
             kept.lock().unwrap_or_else(PoisonError::into_inner).push((level, text.to_owned()));
         });
-        let denoiser = self.options.load(&self.model, Logger::new(Some(sink), LogLevel::Info))?;
+        let Loaded { info, .. } =
+            self.options.load(&self.model, Logger::new(Some(sink), LogLevel::Info))?;
         let name = describe::path(&self.model);
         let said = std::mem::take(&mut *said.lock().unwrap_or_else(PoisonError::into_inner));
         let (mut defaults, mut messages) = (Vec::new(), Vec::new());
@@ -39,14 +40,13 @@ impl Info {
             // The name of the file is in front of every line already.
             let text = text.strip_prefix(&format!("{name}: ")).unwrap_or(&text).to_owned();
             match level {
-                LogLevel::Info if text.starts_with("no ddpm.") => defaults.push(text),
+                LogLevel::Info if text.contains("taking ") => defaults.push(text),
                 LogLevel::Info | LogLevel::Debug => {}
                 _ => messages.push(text),
             }
         }
-        let info = denoiser.info();
         if !self.json {
-            return print(&text(&name, info, &defaults, &messages));
+            return print(&text(&name, &info, &defaults, &messages));
         }
         let document = json!({
             "path": name,
@@ -54,7 +54,7 @@ impl Info {
             "class_names": info.classes,
             "fixed_batch": info.fixed_batch,
             "sampler": describe::sampler(&info.model.sampler),
-            "runtime": describe::runtime(info),
+            "runtime": describe::runtime(&info),
             "defaults_taken": defaults,
             "messages": messages,
         });

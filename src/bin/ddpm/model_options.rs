@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use ddpm::error::{Error, Result};
+use ddpm::error::{Error, ErrorKind, Result};
 use ddpm::log::{LogLevel, LogSink, Logger};
 use ddpm::model::{Color, ModelConfig};
 use ddpm::noise_schedule::BetaSchedule;
-use ddpm::onnx::{ModelOverrides, ModelSource, OnnxDenoiser, OnnxInfo, OnnxOptions, Provider};
+use ddpm::onnx::{
+    ModelOverrides, ModelSource, OnnxDenoiser, OnnxInfo, OnnxOptions, Provider, SchedulerConfig,
+};
 use ddpm::prediction::PredictionType;
 
 /// How much is said on standard error.
@@ -63,8 +65,37 @@ pub struct ModelOptions {
     /// What the model's output stands for
     #[arg(long, value_name = "TYPE", value_parser = named(PREDICTION_TYPES, PredictionType::from_str))]
     prediction_type: Option<PredictionType>,
+    /// How many classes there are, for a model that does not say
+    #[arg(long, value_name = "N")]
+    class_count: Option<usize>,
+    /// The label that stands for no class [default: the one after the last, where the model takes it]
+    #[arg(long, value_name = "LABEL", allow_negative_numbers = true)]
+    null_label: Option<i64>,
+    /// The input that takes the sample, where its name does not tell
+    #[arg(long, value_name = "NAME")]
+    sample_input: Option<String>,
+    /// The input that takes the timestep
+    #[arg(long, value_name = "NAME")]
+    timestep_input: Option<String>,
+    /// The input that takes class labels
+    #[arg(long, value_name = "NAME")]
+    label_input: Option<String>,
+    /// The output that is the prediction
+    #[arg(long, value_name = "NAME")]
+    model_output: Option<String>,
+    /// A scheduler_config.json of diffusers: the noise schedule, what the model predicts and how it is
+    /// sampled, in place of what the model file says. One beside the model is found without this
+    #[arg(long, value_name = "FILE")]
+    scheduler: Option<PathBuf>,
     #[command(flatten)]
     schedule: ScheduleOptions,
+}
+
+/// A model that was loaded.
+pub struct Loaded {
+    pub denoiser: OnnxDenoiser,
+    /// What it turned out to be, with the sampler settings of `--scheduler` where that is given.
+    pub info: OnnxInfo,
 }
 
 const PREDICTION_TYPES: [&str; 4] = ["epsilon", "sample", "v_prediction", "mean"];
@@ -115,23 +146,46 @@ impl ScheduleOptions {
 }
 
 impl ModelOptions {
-    /// What is known better than the file. Errors: `InvalidArgument`.
-    pub fn overrides(&self) -> Result<ModelOverrides> {
+    /// What is known better than the file: by a scheduler config, and by the flags before that.
+    ///
+    /// Errors: `InvalidArgument`.
+    fn overrides(&self, scheduler: Option<&SchedulerConfig>) -> Result<ModelOverrides> {
         let mut overrides = ModelOverrides {
             height: self.height,
             width: self.width,
-            prediction_type: self.prediction_type,
             color: self.color,
-            ..ModelOverrides::default()
+            prediction_type: self.prediction_type.or(scheduler.map(|s| s.prediction_type)),
+            beta_schedule: scheduler.map(|s| s.beta_schedule.clone()),
+            num_train_timesteps: scheduler.map(|s| s.num_train_timesteps),
+            rescale_betas_zero_snr: scheduler.map(|s| s.rescale_betas_zero_snr),
+            variance_type: scheduler.map(|s| s.sampler.variance_type),
+            thresholding: scheduler.map(|s| s.sampler.thresholding),
+            sample_input: self.sample_input.clone(),
+            timestep_input: self.timestep_input.clone(),
+            label_input: self.label_input.clone(),
+            class_count: self.class_count,
+            null_label: self.null_label,
+            output: self.model_output.clone(),
         };
         self.schedule.apply(&mut overrides)?;
         Ok(overrides)
     }
 
+    /// Errors: `Io` where the file cannot be read; as [`SchedulerConfig::from_json`].
+    fn scheduler(&self, log: &Logger) -> Result<Option<SchedulerConfig>> {
+        let Some(path) = &self.scheduler else {
+            return Ok(None);
+        };
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::new(ErrorKind::Io, format!("{name}: {error}")))?;
+        SchedulerConfig::from_json(&text, &name, log).map(Some)
+    }
+
     /// The description of a model that is nowhere but in the flags: one for its noise schedule.
     ///
     /// Errors: `InvalidArgument`, for a flag that only a model file has a use for too.
-    pub fn without_a_file(&self) -> Result<ModelConfig> {
+    pub fn without_a_file(&self, log: &Logger) -> Result<ModelConfig> {
         let useless = [
             ("--runtime", self.runtime.is_some()),
             ("--width", self.width.is_some()),
@@ -139,12 +193,24 @@ impl ModelOptions {
             ("--color", self.color.is_some()),
             ("--threads", self.threads != 0),
             ("--provider", self.provider != Provider::Auto),
+            ("--class-count", self.class_count.is_some()),
+            ("--null-label", self.null_label.is_some()),
+            ("--sample-input", self.sample_input.is_some()),
+            ("--timestep-input", self.timestep_input.is_some()),
+            ("--label-input", self.label_input.is_some()),
+            ("--model-output", self.model_output.is_some()),
         ];
         if let Some((flag, _)) = useless.iter().find(|(_, is_given)| *is_given) {
             return Err(Error::invalid_argument(format!("{flag}: found without a MODEL to load")));
         }
-        let overrides = self.overrides()?;
+        let scheduler = self.scheduler(log)?;
+        let overrides = self.overrides(scheduler.as_ref())?;
         let mut model = ModelConfig::ddpm(3, 1, 1);
+        if let Some(scheduler) = scheduler {
+            model.sampler = scheduler.sampler;
+            // As such a model would have it.
+            model.gives_variance = model.sampler.variance_type.is_learned();
+        }
         if let Some(schedule) = overrides.beta_schedule {
             model.beta_schedule = schedule;
         }
@@ -158,21 +224,30 @@ impl ModelOptions {
             true => PredictionType::VPrediction,
             false => PredictionType::Epsilon,
         };
-        model.prediction_type = self.prediction_type.unwrap_or(fitting);
+        model.prediction_type = overrides.prediction_type.unwrap_or(fitting);
         model.validate()?;
         Ok(model)
     }
 
-    /// Loads the model and runs it once. Errors: as [`OnnxDenoiser::load`].
-    pub fn load(&self, model: &Path, log: Logger) -> Result<OnnxDenoiser> {
+    /// Loads the model and runs it once. Errors: as [`OnnxDenoiser::load`]; `InvalidArgument`, `Io`,
+    /// `Model` and `Unsupported` for the flags and the scheduler config.
+    pub fn load(&self, model: &Path, log: Logger) -> Result<Loaded> {
+        let scheduler = self.scheduler(&log)?;
         let options = OnnxOptions {
             runtime_library: self.runtime.clone(),
             provider: self.provider,
             threads: self.threads,
-            overrides: self.overrides()?,
+            overrides: self.overrides(scheduler.as_ref())?,
             log,
         };
-        OnnxDenoiser::load(&ModelSource::Path(model.to_owned()), &options)
+        let denoiser = OnnxDenoiser::load(&ModelSource::Path(model.to_owned()), &options)?;
+        let mut info = denoiser.info().clone();
+        if let Some(scheduler) = scheduler {
+            info.model.sampler = scheduler.sampler;
+            let most = info.model.num_train_timesteps;
+            info.model.sampler.steps = info.model.sampler.steps.min(most);
+        }
+        Ok(Loaded { denoiser, info })
     }
 }
 

@@ -57,8 +57,8 @@ impl Plot {
             )));
         }
         let model = match &self.model {
-            Some(path) => self.model_options.load(path, console.logger())?.info().model.clone(),
-            None => self.model_options.without_a_file()?,
+            Some(path) => self.model_options.load(path, console.logger())?.info.model,
+            None => self.model_options.without_a_file(&console.logger())?,
         };
         let names = if self.sampler.is_empty() {
             vec![None]
@@ -144,8 +144,11 @@ impl Panel {
         let points: Vec<_> =
             curve.iter().map(|&(t, alpha_bar)| (self.x(t), self.y(value(alpha_bar)))).collect();
         chart.polyline(Ink::Curve, &points);
+        let count = series.len();
         for (index, series) in series.iter().enumerate() {
-            let radius = if series.marks.len() > 60 { 1.8 } else { 3.6 };
+            // Those of one sampler that lie on another's show as a ring around them.
+            let radius = if series.marks.len() > 60 { 1.8 } else { 3.2 };
+            let radius = radius + 1.5 * (count - 1 - index) as f64;
             for (k, &(t, alpha_bar)) in series.marks.iter().enumerate() {
                 let sigma = ((1.0 - alpha_bar) / alpha_bar).sqrt();
                 let tip = format!(

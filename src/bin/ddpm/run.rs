@@ -10,7 +10,7 @@ use ddpm::onnx::{NamedTensors, OnnxDenoiser};
 use ddpm::run::RunStart;
 use serde_json::json;
 
-use crate::model_options::{ClassOptions, Console, ModelOptions};
+use crate::model_options::{ClassOptions, Console, Loaded, ModelOptions};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::sampler_options::{SamplerName, SamplerOptions};
@@ -78,9 +78,9 @@ impl Run {
     pub fn execute(self, console: Console) -> Result<()> {
         let output = Output::new(&self.output, &["png", "safetensors"])?;
         let begun = Instant::now();
-        let mut denoiser = self.model_options.load(&self.model, console.logger())?;
+        let Loaded { mut denoiser, info } =
+            self.model_options.load(&self.model, console.logger())?;
         let load_time = begun.elapsed();
-        let info = denoiser.info().clone();
         let model = &info.model;
         let mut sampler = self.options.config(self.sampler, model)?;
         if let Some(strength) = self.strength {

@@ -176,9 +176,8 @@ impl SamplerOptions {
             ("original_steps", number(self.original_steps)),
         ];
         for (name, value) in given {
-            let applies = |option: &Probe| option.name == name && option.applies_to(kind);
             if let Some(value) = value
-                && !OPTIONS.iter().any(applies)
+                && !applies(name, kind)
             {
                 return Err(Error::invalid_argument(format!(
                     "{name}: found {value}, but {kind} has none"
@@ -252,6 +251,11 @@ impl Probe {
             after.is_some() && after != before
         })
     }
+}
+
+/// Whether a sampler has a use for the option `name`.
+pub fn applies(name: &str, kind: Sampler) -> bool {
+    OPTIONS.iter().any(|option| option.name == name && option.applies_to(kind))
 }
 
 /// The flags that apply to a sampler, but those that every sampler has.

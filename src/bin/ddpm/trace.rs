@@ -10,7 +10,7 @@ use ddpm::rng::{Purpose, fill_standard_normal};
 use ddpm::run::{Run, RunStart};
 use serde_json::json;
 
-use crate::model_options::{ClassOptions, Console, ModelOptions};
+use crate::model_options::{ClassOptions, Console, Loaded, ModelOptions};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::sampler_options::{SamplerName, SamplerOptions};
@@ -58,8 +58,8 @@ impl Trace {
     pub fn execute(self, console: Console) -> Result<()> {
         let output = Output::new(&self.output, &["safetensors"])?;
         let given = Given { file: TensorFile::read(&self.noise)?, path: &self.noise };
-        let mut denoiser = self.model_options.load(&self.model, console.logger())?;
-        let info = denoiser.info().clone();
+        let Loaded { mut denoiser, info } =
+            self.model_options.load(&self.model, console.logger())?;
         let model = &info.model;
         let sampler = self.options.config(self.sampler, model)?;
         let shape = [1, model.channels, model.height, model.width];
