@@ -243,11 +243,12 @@ impl NoiseSchedule {
     /// [0, T - 1] (Karras et al. 2022, as k-diffusion has it).
     pub fn timestep_of_sigma(&self, sigma: f64) -> f64 {
         let last = self.alphas_cumprod.len() - 1;
-        let above = (0..=last).position(|t| self.sigma_at(t as f64) > sigma);
+        // sigma rises with t.
+        let above = self.alphas_cumprod.partition_point(|&a| ((1.0 - a) / a).sqrt() <= sigma);
         match above {
-            None => last as f64,
-            Some(0) => 0.0,
-            Some(above) => {
+            0 => 0.0,
+            above if above > last => last as f64,
+            above => {
                 let (low, high) = (self.sigma_at((above - 1) as f64), self.sigma_at(above as f64));
                 let share = (sigma / low).ln() / (high / low).ln();
                 (above - 1) as f64 + share

@@ -75,10 +75,7 @@ impl PredictionType {
             Self::Epsilon => (0.0, 1.0),
             Self::VPrediction => ((1.0 - alpha_bar).sqrt(), alpha_bar.sqrt()),
             Self::Sample | Self::Mean => {
-                // x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, solved for epsilon.
-                let (p_x, p_m) = self.x0_coefficients_at(alpha_bar, before);
-                let (signal, spread) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
-                ((1.0 - signal * p_x) / spread, -signal * p_m / spread)
+                epsilon_of_x0(self.x0_coefficients_at(alpha_bar, before), alpha_bar)
             }
         }
     }
@@ -100,6 +97,13 @@ impl PredictionType {
             }
         }
     }
+}
+
+/// (e_x, e_m) of epsilon where (p_x, p_m) are those of x_0.
+pub(crate) fn epsilon_of_x0((p_x, p_m): (f64, f64), alpha_bar: f64) -> (f64, f64) {
+    // x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, solved for epsilon.
+    let (signal, spread) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
+    ((1.0 - signal * p_x) / spread, -signal * p_m / spread)
 }
 
 /// (c_x0, c_x) of mu = c_x0 x_0 + c_x x_t, the mean of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, eq. 7).

@@ -4,7 +4,7 @@ use super::Definition;
 use super::config::{FinalAlpha, SamplerConfig, SigmaSpacing};
 use crate::error::Result;
 use crate::noise_schedule::NoiseSchedule;
-use crate::prediction::PredictionType;
+use crate::prediction::{PredictionType, epsilon_of_x0};
 use crate::step::{Combination, Row};
 use crate::timesteps::{
     TimestepSpacing, check_timesteps, distilled_timesteps, fractional_linspace, open_timesteps,
@@ -104,6 +104,7 @@ impl<'a> Plan<'a> {
         definition: &Definition,
     ) -> Result<Self> {
         let grid = definition.grid;
+        let spreads_sigmas = config.sigmas != SigmaSpacing::Timesteps;
         let final_alpha_bar = match config.final_alpha {
             FinalAlpha::One => 1.0,
             FinalAlpha::First => schedule.alphas_cumprod()[0],
@@ -117,7 +118,7 @@ impl<'a> Plan<'a> {
             prediction_type,
             grid,
             least_alpha_bar: match schedule.alphas_cumprod() {
-                [.., before, 0.0] if !definition.takes_zero_snr => {
+                [.., before, 0.0] if !definition.takes_zero_snr || spreads_sigmas => {
                     LEAST_ALPHA_BAR.min(0.5 * before)
                 }
                 _ => 0.0,
@@ -167,7 +168,7 @@ impl<'a> Plan<'a> {
     /// solvers in sigma space that of the list, as in diffusers.
     fn sigma_points(&self, list: &[f64]) -> Vec<Point> {
         let last = self.schedule.num_train_timesteps() - 1;
-        let (high, low) = match self.grid {
+        let ends = match self.grid {
             Grid::Sigma => (list[0], list[list.len() - 1]),
             _ => (last as f64, 0.0),
         };
@@ -175,11 +176,19 @@ impl<'a> Plan<'a> {
             let alpha_bar = self.alpha_bar_at(t);
             ((1.0 - alpha_bar) / alpha_bar).sqrt()
         };
-        let (high, low) = (sigma_of(high), sigma_of(low));
+        let (high, low) = (sigma_of(ends.0), sigma_of(ends.1));
         let share = |i: usize| i as f64 / (list.len().max(2) - 1) as f64;
         let between = |a: f64, b: f64, i: usize| a + share(i) * (b - a);
         let is_fractional = self.grid == Grid::Sigma && self.config.fractional_timesteps;
         let point = |i: usize| {
+            // The ends are those of the schedule to the last bit: a level just above that of the end
+            // of the run would make a step backwards.
+            if i == 0 {
+                return self.point(ends.0, self.alpha_bar_at(ends.0));
+            }
+            if i + 1 == list.len() {
+                return self.point(ends.1, self.alpha_bar_at(ends.1));
+            }
             let sigma = match self.config.sigmas {
                 // Karras et al. 2022, eq. 5.
                 SigmaSpacing::Karras => {
@@ -206,12 +215,19 @@ impl<'a> Plan<'a> {
     /// The point at `timestep` with this alpha_bar.
     pub(super) fn point(&self, timestep: f64, alpha_bar: f64) -> Point {
         let before = 1.0 / (1.0 + self.schedule.sigma_at(timestep - 1.0).powi(2));
-        Point {
-            timestep,
-            alpha_bar,
-            x0: self.prediction_type.x0_coefficients_at(alpha_bar, before),
-            epsilon: self.prediction_type.epsilon_coefficients_at(alpha_bar, before),
-        }
+        // Where alpha_bar is 0 a mean has nothing of x in it; read at the stand-in it would seem to
+        // have, and x_0, the small rest, would be lost.
+        let is_stand_in = alpha_bar <= self.least_alpha_bar;
+        let read = match self.prediction_type {
+            PredictionType::Mean if is_stand_in => 0.0,
+            _ => alpha_bar,
+        };
+        let x0 = self.prediction_type.x0_coefficients_at(read, before);
+        let epsilon = match self.prediction_type {
+            PredictionType::Mean if is_stand_in => epsilon_of_x0(x0, alpha_bar),
+            prediction_type => prediction_type.epsilon_coefficients_at(alpha_bar, before),
+        };
+        Point { timestep, alpha_bar, x0, epsilon }
     }
 
     /// alpha_bar of a whole training timestep.
