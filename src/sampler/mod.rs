@@ -204,6 +204,7 @@ impl fmt::Display for Sampler {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepTable {
     rows: Vec<Row>,
+    start_alpha_cumprod: f64,
 }
 
 impl StepTable {
@@ -212,10 +213,10 @@ impl StepTable {
         &self.rows
     }
 
-    /// alpha_bar that the first row expects the sample at: noise is added to a start image up to
-    /// it; 1 where the image itself is meant.
+    /// alpha_bar that noise is added to a start image up to: that of the first row, and 1, the image
+    /// itself, where there is no row or the sampler goes from the image to noise.
     pub fn start_alpha_cumprod(&self) -> f64 {
-        self.rows.first().map_or(1.0, |row| row.alpha_cumprod)
+        self.start_alpha_cumprod
     }
 }
 
@@ -239,7 +240,11 @@ pub fn step_table(
     let definition = config.kind.definition();
     let plan = Plan::new(schedule, prediction_type, config, definition)?;
     let rows = (definition.rows)(&plan);
-    Ok(StepTable { rows })
+    let start_alpha_cumprod = match rows.first() {
+        Some(row) if !config.kind.is_inverse() => row.alpha_cumprod,
+        _ => 1.0,
+    };
+    Ok(StepTable { rows, start_alpha_cumprod })
 }
 
 #[cfg(test)]
