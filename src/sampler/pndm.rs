@@ -8,7 +8,7 @@ use crate::step::{Combination, Row};
 
 pub(super) const DEFINITION: Definition = Definition {
     names: &[("pndm", None), ("plms", None)],
-    summary: "pseudo linear multistep: order 4, one evaluation more than steps",
+    summary: "pseudo linear multistep: deterministic, good from about 20 steps",
     takes_sigmas: false,
     rows,
     ..Definition::PLAIN

@@ -35,34 +35,30 @@ fn rows(plan: &Plan<'_>) -> Vec<Row> {
 
 /// Eq. 13: epsilon at the start, twice half-way, and at the end, weighted 1, 2, 2, 1.
 ///
-/// The first epsilon is remembered, for this step and for the multistep rule. There is one carried
-/// sample for two things, the start and the weighted sum so far; what is missing of them is solved
-/// for from the current sample, which is a transfer of the start.
+/// The first epsilon is remembered, for this step and for the multistep rule. The start is carried to the
+/// third row, whose sample is a transfer of it along the second epsilon, which follows from both; from
+/// there on what is carried is the step without the last epsilon's share.
 fn runge_kutta(plan: &Plan<'_>, here: &Point, next: &Point) -> [Row; 4] {
     let half = next.timestep + ((here.timestep - next.timestep) / 2.0).floor();
     let half = plan.point(half, plan.alpha_bar_of(half as usize));
     let (to_half, half_noise) = shares(here, &half);
     let (to_next, next_noise) = shares(here, next);
     let start = Combination::CARRIED;
-    let first = Combination::HISTORY[0];
-    let second = half.raw_epsilon();
-    let sum_of_two = start * to_next + (first + second * 2.0) * (next_noise / 6.0);
-    // In the third row: x = to_half start + half_noise second, and the carried sum as above.
-    let carried = Combination::CARRIED - first * (next_noise / 6.0);
-    let determinant = to_half * next_noise / 3.0 - half_noise * to_next;
-    let solved_start =
-        (Combination::X * (next_noise / 3.0) - carried * half_noise) * (1.0 / determinant);
-    let third = half.raw_epsilon();
+    let [first, ..] = Combination::HISTORY;
+    let epsilon_at_half = half.raw_epsilon();
+    let second = (Combination::X - start * to_half) * (1.0 / half_noise);
+    let without_last =
+        start * to_next + (first + (second + epsilon_at_half) * 2.0) * (next_noise / 6.0);
     [
         Row {
             carried: Some(Combination::X),
             remember: Some(here.raw_epsilon()),
             ..plan.row(here, transfer(here, &half, Combination::X, here.raw_epsilon()))
         },
-        Row { carried: Some(sum_of_two), ..plan.row(&half, transfer(here, &half, start, second)) },
+        plan.row(&half, transfer(here, &half, start, epsilon_at_half)),
         Row {
-            carried: Some(Combination::CARRIED + third * (next_noise / 3.0)),
-            ..plan.row(&half, transfer(here, next, solved_start, third))
+            carried: Some(without_last),
+            ..plan.row(&half, transfer(here, next, start, epsilon_at_half))
         },
         plan.row(next, Combination::CARRIED + next.raw_epsilon() * (next_noise / 6.0)),
     ]
