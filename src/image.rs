@@ -1,4 +1,4 @@
-//! Pixels: a planar sample in [-1, 1] to rows of RGBA8.
+//! Pixels: a planar sample in [-1, 1] to rows of RGBA8, and back.
 //!
 //! No gamma change: the values keep the encoding the model was trained on (sRGB for most pictures).
 //! This module must not know models, frames or who shows them.
@@ -93,31 +93,7 @@ pub fn to_rgba8(
     dst: &mut [u8],
     row_stride: usize,
 ) -> Result<()> {
-    let plane = height.checked_mul(width).filter(|&plane| plane > 0);
-    let plane = plane
-        .filter(|plane| plane.checked_mul(color.channels()) == Some(planar.len()))
-        .ok_or_else(|| {
-            Error::invalid_argument(format!(
-                "sample: found {} values, expected {color} of {width}x{height} pixels",
-                planar.len()
-            ))
-        })?;
-    let row_bytes = width.saturating_mul(BYTES_PER_PIXEL);
-    if row_stride < row_bytes {
-        return Err(Error::invalid_argument(format!(
-            "row_stride: found {row_stride} bytes, expected at least {row_bytes} for {width} pixels"
-        )));
-    }
-    let needed =
-        (height - 1).checked_mul(row_stride).and_then(|start| start.checked_add(row_bytes));
-    if needed.is_none_or(|needed| dst.len() < needed) {
-        return Err(Error::invalid_argument(format!(
-            "dst: found {} bytes, expected {} for {height} rows of stride {row_stride}",
-            dst.len(),
-            needed.map_or("more than the address space holds".to_owned(), |n| n.to_string())
-        )));
-    }
-
+    let plane = check_sizes(planar.len(), color, height, width, ("dst", dst.len()), row_stride)?;
     let channel = |index: usize| planar.get(index * plane..(index + 1) * plane).unwrap_or_default();
     let (red, green, blue, alpha) = match color {
         Color::Gray => (channel(0), channel(0), channel(0), None),
@@ -140,13 +116,92 @@ pub fn to_rgba8(
     Ok(())
 }
 
+/// The value of a byte: b / 127.5 - 1, which [`to_byte`] takes back to b.
+pub fn from_byte(byte: u8) -> f32 {
+    f32::from(byte) / 127.5 - 1.0
+}
+
+/// Reads rows of RGBA8, top row first, red in the lowest byte, as one planar sample [C, H, W]: the
+/// inverse of [`to_rgba8`], exact for every byte.
+///
+/// Gray is the luma of the encoded values, 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601, section 2.5.1),
+/// so equal red, green and blue are kept as they are. Alpha becomes the fourth channel where `color`
+/// has one; else it is not looked at, and the colours stay as they are under any alpha. Row y begins
+/// at byte `y * row_stride` of `src`.
+///
+/// Errors: `InvalidArgument` where `planar` is not C x H x W values, `row_stride` is below 4 W bytes,
+/// or `src` ends before the last row does; nothing is written then. Does not allocate or block.
+pub fn from_rgba8(
+    src: &[u8],
+    row_stride: usize,
+    color: Color,
+    height: usize,
+    width: usize,
+    planar: &mut [f32],
+) -> Result<()> {
+    let plane = check_sizes(planar.len(), color, height, width, ("src", src.len()), row_stride)?;
+    for (index, values) in planar.chunks_exact_mut(plane).enumerate() {
+        for (row, values) in src.chunks(row_stride).zip(values.chunks_exact_mut(width)) {
+            let (pixels, _) = row.as_chunks::<BYTES_PER_PIXEL>();
+            for (value, pixel) in values.iter_mut().zip(pixels) {
+                *value = match color {
+                    Color::Gray => luma(*pixel),
+                    Color::Rgb | Color::Rgba => from_byte(pixel[index]),
+                };
+            }
+        }
+    }
+    Ok(())
+}
+
+/// In whole thousandths, so that gray stays what it is to the last bit.
+fn luma([red, green, blue, _]: [u8; BYTES_PER_PIXEL]) -> f32 {
+    let thousandths = 299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue);
+    thousandths as f32 / 1000.0 / 127.5 - 1.0
+}
+
+/// The values of one plane, where `len` values and the pixels' `bytes` (name and number) are right.
+fn check_sizes(
+    len: usize,
+    color: Color,
+    height: usize,
+    width: usize,
+    (name, bytes): (&str, usize),
+    row_stride: usize,
+) -> Result<usize> {
+    let plane = height.checked_mul(width).filter(|&plane| plane > 0);
+    let plane = plane.filter(|plane| plane.checked_mul(color.channels()) == Some(len)).ok_or_else(
+        || {
+            Error::invalid_argument(format!(
+                "sample: found {len} values, expected {color} of {width}x{height} pixels"
+            ))
+        },
+    )?;
+    let row_bytes = width.saturating_mul(BYTES_PER_PIXEL);
+    if row_stride < row_bytes {
+        return Err(Error::invalid_argument(format!(
+            "row_stride: found {row_stride} bytes, expected at least {row_bytes} for {width} pixels"
+        )));
+    }
+    // The last row needs no padding behind it.
+    let needed =
+        (height - 1).checked_mul(row_stride).and_then(|start| start.checked_add(row_bytes));
+    if needed.is_none_or(|needed| bytes < needed) {
+        return Err(Error::invalid_argument(format!(
+            "{name}: found {bytes} bytes, expected {} for {height} rows of stride {row_stride}",
+            needed.map_or("more than the address space holds".to_owned(), |n| n.to_string())
+        )));
+    }
+    Ok(plane)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// The value a byte stands for.
     fn value(byte: usize) -> f32 {
-        byte as f32 / 127.5 - 1.0
+        from_byte(byte as u8)
     }
 
     #[test]
@@ -198,6 +253,48 @@ mod tests {
     }
 
     #[test]
+    fn pixels_come_back_from_a_sample_byte_by_byte() {
+        // Each channel holds every byte, in an order of its own; rows are 16 pixels.
+        let byte_of =
+            |channel: usize, pixel: usize| (pixel * [1, 3, 5, 7][channel] + channel) as u8;
+        for color in [Color::Gray, Color::Rgb, Color::Rgba] {
+            for padding in [0, 3] {
+                let stride = 16 * BYTES_PER_PIXEL + padding;
+                let mut pixels = vec![0xCD; 16 * stride - padding];
+                for pixel in 0..256 {
+                    let bytes: [u8; 4] = std::array::from_fn(|channel| match (color, channel) {
+                        (Color::Gray, 0..3) => byte_of(0, pixel),
+                        (Color::Gray | Color::Rgb, 3) => 255,
+                        _ => byte_of(channel, pixel),
+                    });
+                    let at = pixel / 16 * stride + pixel % 16 * BYTES_PER_PIXEL;
+                    pixels[at..at + BYTES_PER_PIXEL].copy_from_slice(&bytes);
+                }
+                let mut planar = vec![9.0; 256 * color.channels()];
+                from_rgba8(&pixels, stride, color, 16, 16, &mut planar).unwrap();
+                assert!(planar.iter().all(|value| (-1.0..=1.0).contains(value)));
+                let mut back = vec![0xCD; pixels.len()];
+                to_rgba8(&planar, color, 16, 16, &mut back, stride).unwrap();
+                assert_eq!(back, pixels, "{color}, padding {padding}");
+            }
+        }
+    }
+
+    #[test]
+    fn gray_of_colours_is_their_luma_and_alpha_is_not_looked_at() {
+        let pixels = [255, 0, 0, 9, 0, 255, 0, 0, 0, 0, 255, 255, 40, 80, 120, 1];
+        let mut gray = [0.0; 4];
+        from_rgba8(&pixels, 16, Color::Gray, 1, 4, &mut gray).unwrap();
+        for (found, luma) in gray.into_iter().zip([76.245, 149.685, 29.07, 72.6]) {
+            // A last bit at 1 and the rounding of the literal.
+            assert!((found - (luma / 127.5 - 1.0)).abs() < 2e-7, "{found} {luma}");
+        }
+        let mut rgb = [0.0; 12];
+        from_rgba8(&pixels, 16, Color::Rgb, 1, 4, &mut rgb).unwrap();
+        assert_eq!(rgb, [255, 0, 0, 40, 0, 255, 0, 80, 0, 0, 255, 120].map(from_byte));
+    }
+
+    #[test]
     fn last_row_needs_no_padding() {
         let mut dst = [0u8; 20 + 8];
         to_rgba8(&[1.0; 4], Color::Gray, 2, 2, &mut dst, 20).unwrap();
@@ -220,6 +317,11 @@ mod tests {
                 to_rgba8(&planar, Color::Gray, height, width, &mut dst, stride).unwrap_err();
             assert!(error.to_string().starts_with(named), "{error}");
             assert!(dst.iter().all(|&b| b == 7));
+            let mut planar = planar;
+            let error = from_rgba8(&dst, stride, Color::Gray, height, width, &mut planar);
+            let named = named.replace("dst", "src");
+            assert!(error.unwrap_err().to_string().starts_with(&named));
+            assert!(planar.iter().all(|&value| value == 0.0));
         }
     }
 }

@@ -51,7 +51,8 @@ pub struct StreamConfig {
     ///
     /// [`ModelConfig::sampler_config`]: crate::model::ModelConfig::sampler_config
     pub sampler: Option<SamplerConfig>,
-    /// Seed, class and picture to start from.
+    /// Seed, class, guidance and picture to start from. A start picture is the predicted x_0 until
+    /// the first step is made; it is published as a frame only where the strength leaves no step.
     pub start: RunStart,
     /// What the frames show.
     pub preview: Preview,

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::log::Logger;
+use crate::noise_schedule::NoiseSchedule;
 use crate::onnx::{Interrupt, OnnxDenoiser, OnnxOptions};
 use crate::worker::{Loaded, StreamCore, Worker};
 
@@ -28,7 +29,13 @@ pub use stream::Stream;
 ///
 /// Every call may come from any thread. Dropping the engine closes it.
 pub struct Engine {
-    worker: Worker<EngineInfo>,
+    worker: Worker<Known>,
+}
+
+/// What is known of a loaded model.
+struct Known {
+    info: Arc<EngineInfo>,
+    schedule: Arc<NoiseSchedule>,
 }
 
 impl Engine {
@@ -47,8 +54,9 @@ impl Engine {
         let worker = Worker::spawn(Arc::new(move || stop.stop()), move || {
             let denoiser = OnnxDenoiser::load_interruptible(&model, &options, &interrupt)?;
             denoiser.expect_batch(1)?;
-            let info = denoiser.info().clone();
-            Ok(Loaded { denoiser: Box::new(denoiser), info })
+            let info = Arc::new(denoiser.info().clone());
+            let schedule = Arc::new(info.model.noise_schedule()?);
+            Ok(Loaded { denoiser: Box::new(denoiser), info: Known { info, schedule } })
         })?;
         Ok(Self { worker })
     }
@@ -71,11 +79,19 @@ impl Engine {
     ///
     /// Errors: `EngineLoading` until it is loaded; then as [`wait`](Self::wait).
     pub fn info(&self) -> Result<Arc<EngineInfo>> {
-        self.worker.info()
+        Ok(Arc::clone(&self.worker.info()?.info))
+    }
+
+    /// The forward process that the model was trained on: its alphas_cumprod, and
+    /// [`NoiseSchedule::add_noise`]. Does not block or allocate.
+    ///
+    /// Errors: as [`info`](Self::info).
+    pub fn noise_schedule(&self) -> Result<Arc<NoiseSchedule>> {
+        Ok(Arc::clone(&self.worker.info()?.schedule))
     }
 
     /// Makes a stream at step 0. Allocates everything the stream will use; runs no model and does
-    /// not block.
+    /// not block. One whose run has no steps (strength 0) is done, and the start image is its frame.
     ///
     /// Errors: as [`info`](Self::info); `InvalidArgument` where the config does not fit the model;
     /// `OutOfMemory`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::worker::{FrameFormat, FrameInfo, Link, StepOutcome, StreamCore, StreamStatus};
 
-use super::EngineInfo;
+use super::Known;
 
 /// One picture being revealed. Made by [`Engine::stream`](super::Engine::stream).
 ///
@@ -17,11 +17,11 @@ use super::EngineInfo;
 /// be copied. Dropping a stream does not wait for a step in flight.
 pub struct Stream {
     core: Arc<StreamCore>,
-    link: Link<EngineInfo>,
+    link: Link<Known>,
 }
 
 impl Stream {
-    pub(super) fn new(core: Arc<StreamCore>, link: Link<EngineInfo>) -> Self {
+    pub(super) fn new(core: Arc<StreamCore>, link: Link<Known>) -> Self {
         Self { core, link }
     }
 
@@ -38,7 +38,8 @@ impl Stream {
     }
 
     /// Copies the newest frame of this run to `target`, if it was not copied before; else gives
-    /// `None` and leaves `target` alone. There is no frame before the first step is finished.
+    /// `None` and leaves `target` alone. There is no frame before the first step is finished, but a
+    /// run without steps (strength 0) has its start image as the frame from the start, as step 0.
     ///
     /// Row y begins at byte y x `row_stride`; bytes between the rows are left alone. Blocks only
     /// while another thread copies a frame of the same stream; does not allocate.
@@ -63,13 +64,13 @@ impl Stream {
     }
 
     /// Starts again at step 0, with another seed or the same. A step in flight is discarded, and so
-    /// is a frame that was not copied. Does not block or allocate.
+    /// is a frame that was not copied. Does not block or allocate; a run without steps has its image
+    /// as a new frame at once, which costs one conversion of its pixels.
     ///
     /// Errors: `EngineClosed`.
     pub fn reset(&self, seed: Option<u64>) -> Result<()> {
         self.link.check_open()?;
-        self.core.reset(seed);
-        Ok(())
+        self.core.reset(seed)
     }
 
     /// Ends the run: a step in flight is discarded, and `step` gives `Done` until a reset. The last

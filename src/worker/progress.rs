@@ -95,16 +95,21 @@ pub(crate) struct Snapshot {
 }
 
 /// The shared word. See the module's text.
-pub(crate) struct Progress(AtomicU64);
+pub(crate) struct Progress {
+    word: AtomicU64,
+    /// The phase at step 0: idle, but done where there is no step to make.
+    start: Phase,
+}
 
 impl Progress {
-    /// Epoch 0, no step made.
-    pub(crate) fn new() -> Self {
-        Self(AtomicU64::new(Word { epoch: 0, step: 0, phase: Phase::Idle }.pack()))
+    /// Epoch 0, no step made of `steps`.
+    pub(crate) fn new(steps: usize) -> Self {
+        let start = if steps == 0 { Phase::Done } else { Phase::Idle };
+        Self { word: AtomicU64::new(Word { epoch: 0, step: 0, phase: start }.pack()), start }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let word = Word::unpack(self.0.load(Ordering::Acquire));
+        let word = Word::unpack(self.word.load(Ordering::Acquire));
         let (step, state) = match word.phase {
             Phase::Idle => (word.step, StreamState::Idle),
             Phase::Stepping => (word.step, StreamState::Stepping),
@@ -119,7 +124,7 @@ impl Progress {
 
     /// Host: asks for the next step.
     pub(crate) fn begin(&self) -> Begin {
-        let word = Word::unpack(self.0.load(Ordering::Acquire));
+        let word = Word::unpack(self.word.load(Ordering::Acquire));
         let ticket = Ticket { epoch: word.epoch, step: word.step };
         match word.phase {
             Phase::Idle => match self.swap(word.pack(), ticket.word(Phase::Stepping)) {
@@ -151,17 +156,17 @@ impl Progress {
 
     /// Host: the epoch that a [`reset`](Self::reset) would start. Stable while resets are excluded.
     pub(crate) fn next_epoch(&self) -> u32 {
-        Word::unpack(self.0.load(Ordering::Acquire)).epoch.wrapping_add(1)
+        Word::unpack(self.word.load(Ordering::Acquire)).epoch.wrapping_add(1)
     }
 
     /// Host: starts `epoch` at step 0, whatever was going on.
     pub(crate) fn reset(&self, epoch: u32) {
-        self.0.store(Word { epoch, step: 0, phase: Phase::Idle }.pack(), Ordering::Release);
+        self.word.store(Word { epoch, step: 0, phase: self.start }.pack(), Ordering::Release);
     }
 
     /// Worker: whether the step is still wanted.
     pub(crate) fn wants(&self, ticket: Ticket) -> bool {
-        self.0.load(Ordering::Acquire) == ticket.word(Phase::Stepping)
+        self.word.load(Ordering::Acquire) == ticket.word(Phase::Stepping)
     }
 
     /// Worker: makes the step count. False where a cancel or reset came first, and it must not.
@@ -183,13 +188,13 @@ impl Progress {
     }
 
     fn swap(&self, from: u64, to: u64) -> bool {
-        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     fn update(&self, change: impl Fn(Word) -> Word) {
-        let mut bits = self.0.load(Ordering::Acquire);
+        let mut bits = self.word.load(Ordering::Acquire);
         while !self.swap(bits, change(Word::unpack(bits)).pack()) {
-            bits = self.0.load(Ordering::Acquire);
+            bits = self.word.load(Ordering::Acquire);
         }
     }
 }
@@ -220,7 +225,7 @@ mod tests {
 
     #[test]
     fn steps_count_up_to_done() {
-        let progress = Progress::new();
+        let progress = Progress::new(9);
         for step in 0..3 {
             let ticket = granted(&progress);
             assert_eq!(ticket.step, step);
@@ -234,8 +239,19 @@ mod tests {
     }
 
     #[test]
+    fn a_run_without_steps_is_done_from_the_start_and_after_a_reset() {
+        let progress = Progress::new(0);
+        for _ in 0..2 {
+            assert_eq!(state(&progress), (0, StreamState::Done));
+            assert_eq!(progress.begin(), Begin::Over);
+            progress.cancel();
+            progress.reset(progress.next_epoch());
+        }
+    }
+
+    #[test]
     fn a_cancelled_step_does_not_count() {
-        let progress = Progress::new();
+        let progress = Progress::new(9);
         let ticket = granted(&progress);
         progress.cancel();
         assert!(!progress.wants(ticket));
@@ -247,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_cancel_after_the_commit_keeps_the_step() {
-        let progress = Progress::new();
+        let progress = Progress::new(9);
         let ticket = granted(&progress);
         assert!(progress.commit(ticket));
         progress.cancel();
@@ -257,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_reset_makes_old_tickets_worthless() {
-        let progress = Progress::new();
+        let progress = Progress::new(9);
         let old = granted(&progress);
         progress.reset(progress.next_epoch());
         assert!(!progress.wants(old));
@@ -272,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_failed_run_stays_failed_until_reset() {
-        let progress = Progress::new();
+        let progress = Progress::new(9);
         progress.fail(granted(&progress));
         progress.cancel();
         assert_eq!(progress.begin(), Begin::Failed);

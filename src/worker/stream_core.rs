@@ -46,7 +46,8 @@ pub struct FrameInfo {
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// The number of finished steps the frame shows, at least 1.
+    /// The number of finished steps the frame shows: 0 for a start picture in a run without steps,
+    /// else at least 1.
     pub step: u32,
     /// The steps of the whole run.
     pub steps: u32,
@@ -63,7 +64,7 @@ pub struct StreamStatus {
     pub step: u32,
     /// Steps of the whole run.
     pub steps: u32,
-    /// The generation of the newest frame of this run; 0 before its first step.
+    /// The generation of the newest frame of this run; 0 before its first step, if it has any.
     pub generation: u64,
     /// The training timestep given to the model in the step that runs or comes next; after the last
     /// step, that of the last.
@@ -119,7 +120,8 @@ pub(crate) struct StreamCore {
 }
 
 impl StreamCore {
-    /// Allocates everything the stream will use. Runs no model. Errors: `InvalidArgument`.
+    /// Allocates everything the stream will use. Runs no model. A run without steps is done, and its
+    /// start picture is its frame. Errors: `InvalidArgument`.
     pub(crate) fn new(
         model: &ModelConfig,
         sampler: &SamplerConfig,
@@ -127,14 +129,14 @@ impl StreamCore {
         preview: Preview,
     ) -> Result<Self> {
         let seed = start.seed;
-        if sampler.steps > MAX_STEPS {
+        let run = Run::starting(model, sampler, start, 1)?;
+        let timesteps: Box<[f64]> = run.timesteps().collect();
+        if timesteps.len() > MAX_STEPS {
             return Err(Error::invalid_argument(format!(
                 "steps: found {}, expected at most {MAX_STEPS}",
-                sampler.steps
+                timesteps.len()
             )));
         }
-        let run = Run::starting(model, sampler, start, 1)?;
-        let timesteps = run.timesteps().collect();
         let bytes = model
             .width
             .checked_mul(model.height)
@@ -142,8 +144,8 @@ impl StreamCore {
             .ok_or_else(|| Error::invalid_argument("frame size: width x height x 4 overflows"))?;
         let (writer, reader) =
             triple_buffer(|| Frame { pixels: vec![0; bytes], epoch: 0, step: 0, generation: 0 });
-        Ok(Self {
-            progress: Progress::new(),
+        let core = Self {
+            progress: Progress::new(timesteps.len()),
             seeds: [AtomicU64::new(seed), AtomicU64::new(seed)],
             reset_lock: Mutex::new(()),
             work: Mutex::new(Work { run, epoch: 0, generation: 0, frames: writer }),
@@ -158,7 +160,9 @@ impl StreamCore {
             height: model.height,
             color: model.color,
             preview,
-        })
+        };
+        core.show_start(0)?;
+        Ok(core)
     }
 
     /// Host: asks for a step. On `Ok(Ok(ticket))` the caller queues it or gives it back.
@@ -226,15 +230,54 @@ impl StreamCore {
     }
 
     /// Host: starts again at step 0; `None` keeps the seed. Whatever is in flight is discarded.
-    pub(crate) fn reset(&self, seed: Option<u64>) {
+    pub(crate) fn reset(&self, seed: Option<u64>) -> Result<()> {
         let resetting = self.reset_lock.lock();
         let epoch = self.progress.next_epoch();
         let current = self.seed_of(epoch.wrapping_sub(1)).load(Ordering::Relaxed);
         self.seed_of(epoch).store(seed.unwrap_or(current), Ordering::Relaxed);
+        // Held over both, so that whoever copies finds a new run without steps with its frame.
+        let reading = self.timesteps.is_empty().then(|| self.frames.lock());
+        self.show_start(epoch)?;
         // Releases the seed: a worker that sees the new epoch sees its seed.
         self.progress.reset(epoch);
-        drop(resetting);
+        drop((reading, resetting));
         self.notify();
+        Ok(())
+    }
+
+    /// Host: publishes the start picture of a run that has no steps, which no worker ever touches.
+    fn show_start(&self, epoch: u32) -> Result<()> {
+        if !self.timesteps.is_empty() {
+            return Ok(());
+        }
+        let mut work = self.work.lock();
+        let generation = self.draw(&mut work, epoch, 0)?;
+        self.publish(&mut work, epoch, generation);
+        Ok(())
+    }
+
+    /// Puts the run's picture into the next frame, and gives the frame's generation.
+    fn draw(&self, work: &mut Work, epoch: u32, step: u32) -> Result<u64> {
+        let generation = work.generation + 1;
+        let mut frame = work.frames.back().ok_or_else(|| internal("frame slot taken"))?;
+        let shown = match self.preview {
+            Preview::PredOriginalSample => work.run.x0(),
+            Preview::Sample => work.run.sample(),
+        };
+        let stride = self.width * image::BYTES_PER_PIXEL;
+        image::to_rgba8(shown, self.color, self.height, self.width, &mut frame.pixels, stride)?;
+        frame.epoch = epoch;
+        frame.step = step;
+        frame.generation = generation;
+        Ok(generation)
+    }
+
+    /// Makes the frame just drawn the newest.
+    fn publish(&self, work: &mut Work, epoch: u32, generation: u64) {
+        work.generation = generation;
+        work.frames.publish();
+        let word = u64::from(epoch) << 32 | (generation & u64::from(u32::MAX));
+        self.published.store(word, Ordering::Release);
     }
 
     /// Host: ends the run.
@@ -280,24 +323,9 @@ impl StreamCore {
             work.epoch = ticket.epoch;
         }
         let more = work.run.step(denoiser)?;
-        let generation = work.generation + 1;
-        {
-            let mut frame = work.frames.back().ok_or_else(|| internal("frame slot taken"))?;
-            let shown = match self.preview {
-                Preview::PredOriginalSample => work.run.x0(),
-                Preview::Sample => work.run.sample(),
-            };
-            let stride = self.width * image::BYTES_PER_PIXEL;
-            image::to_rgba8(shown, self.color, self.height, self.width, &mut frame.pixels, stride)?;
-            frame.epoch = ticket.epoch;
-            frame.step = ticket.step + 1;
-            frame.generation = generation;
-        }
+        let generation = self.draw(work, ticket.epoch, ticket.step + 1)?;
         if self.progress.commit(ticket) {
-            work.generation = generation;
-            work.frames.publish();
-            let word = u64::from(ticket.epoch) << 32 | (generation & u64::from(u32::MAX));
-            self.published.store(word, Ordering::Release);
+            self.publish(work, ticket.epoch, generation);
             self.progress.finish(ticket, !more);
             self.notify();
         }

@@ -88,7 +88,7 @@ fn a_reset_discards_the_step_in_flight() {
     let (link, core) = (worker.link(), stream(1));
     link.step(&core).unwrap();
     gate.entered.recv().unwrap();
-    core.reset(Some(2));
+    core.reset(Some(2)).unwrap();
     assert_eq!(core.status().state, StreamState::Idle);
     // Accepted at once, though the old step still runs.
     assert_eq!(link.step(&core).unwrap(), StepOutcome::Accepted);
@@ -230,7 +230,7 @@ fn an_error_stays_with_its_stream_until_a_reset() {
     }
     assert_eq!((core.status().state, core.status().step), (StreamState::Failed, 3));
     one_step(&link, &other);
-    core.reset(None);
+    core.reset(None).unwrap();
     one_step(&link, &core);
     assert_eq!(worker.state(), EngineState::Ready);
 }
