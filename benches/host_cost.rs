@@ -11,6 +11,7 @@ use ddpm::engine::{
     Engine, EngineConfig, FrameFormat, Provider, Stream, StreamConfig, StreamState,
 };
 use ddpm::error::Result;
+use ddpm::sampler::Sampler;
 
 const CALLS: usize = 100_000;
 const SIDE: usize = 256;
@@ -27,7 +28,8 @@ fn main() -> Result<()> {
     config.overrides.width = Some(SIDE);
     let engine = Engine::new(config)?;
     engine.wait(None)?;
-    let stream = engine.stream(&StreamConfig { steps: 1000, ..StreamConfig::default() })?;
+    let sampler = engine.info()?.model.sampler_config(Sampler::Ddpm, 1000);
+    let stream = engine.stream(&StreamConfig::new(sampler, 0))?;
 
     let mut pixels = vec![0; SIDE * SIDE * 4];
     let mut plain = Vec::with_capacity(CALLS);

@@ -20,7 +20,7 @@ static const char usage[] =
     "usage: reveal MODEL [options]\n"
     "  --steps N            reverse steps from noise to picture (50)\n"
     "  --seed N             the picture's number (7)\n"
-    "  --sampler NAME       ddpm or ddim (ddpm)\n"
+    "  --sampler NAME       ddim, dpmpp-2m, unipc, ... (the model's own); an unknown name lists them all\n"
     "  --preview NAME       what frames show: sample (the noisy picture) or prediction (sample)\n"
     "  --provider NAME      auto, cpu or cuda (auto)\n"
     "  --threads N          CPU threads that run the model (the cores less one)\n"
@@ -83,7 +83,6 @@ static uint32_t choice(const char *option, const char *text, const char *const *
 }
 
 static settings parse(int argc, char **argv) {
-    static const char *const samplers[] = {"ddpm", "ddim", NULL};
     static const char *const previews[] = {"prediction", "sample", NULL};
     static const char *const providers[] = {"auto", "cpu", "cuda", NULL};
     static const ddpm_engine_desc engine = DDPM_ENGINE_DESC_INIT;
@@ -108,7 +107,10 @@ static settings parse(int argc, char **argv) {
         } else if (strcmp(name, "--seed") == 0) {
             options.stream.seed = number(name, value, UINT64_MAX);
         } else if (strcmp(name, "--sampler") == 0) {
-            options.stream.sampler = DDPM_SAMPLER_DDPM + choice(name, value, samplers);
+            if (ddpm_sampler_from_name(value, &options.stream.sampler, &options.stream.solver_order) < 0) {
+                fprintf(stderr, "reveal: --sampler: %s\n", ddpm_last_error());
+                exit(2);
+            }
         } else if (strcmp(name, "--preview") == 0) {
             options.stream.preview = DDPM_PREVIEW_PREDICTION + choice(name, value, previews);
         } else if (strcmp(name, "--provider") == 0) {

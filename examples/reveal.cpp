@@ -27,7 +27,7 @@ constexpr char usage[] =
     "usage: reveal MODEL [options]\n"
     "  --steps N            reverse steps from noise to picture (50)\n"
     "  --seed N             the picture's number (7)\n"
-    "  --sampler NAME       ddpm or ddim (ddpm)\n"
+    "  --sampler NAME       ddim, dpmpp-2m, unipc, ... (the model's own); an unknown name lists them all\n"
     "  --preview NAME       what frames show: sample (the noisy picture) or prediction (sample)\n"
     "  --provider NAME      auto, cpu or cuda (auto)\n"
     "  --threads N          CPU threads that run the model (the cores less one)\n"
@@ -49,9 +49,9 @@ struct settings {
 
 // The value, or the end of the program with the error's text.
 template <class T>
-T check(ddpm::result<T> result) {
+T check(ddpm::result<T> result, int code = 1) {
     if (!result) {
-        fail(result.error().message);
+        fail(result.error().message, code);
     }
     return std::move(result).value();
 }
@@ -109,7 +109,9 @@ settings parse(int argc, char** argv) {
         } else if (name == "--seed") {
             options.stream.seed = number(name, value, UINT64_MAX);
         } else if (name == "--sampler") {
-            options.stream.sampler = DDPM_SAMPLER_DDPM + choice(name, value, {"ddpm", "ddim"});
+            const ddpm::sampler sampler = check(ddpm::sampler_from_name(value), 2);
+            options.stream.sampler = sampler.number;
+            options.stream.solver_order = sampler.order;
         } else if (name == "--preview") {
             options.stream.preview = DDPM_PREVIEW_PREDICTION + choice(name, value, {"prediction", "sample"});
         } else if (name == "--provider") {

@@ -15,9 +15,10 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use ddpm::engine::{
-    Engine, EngineConfig, FrameFormat, Preview, Provider, SamplerKind, StepOutcome, Stream,
-    StreamConfig,
+    Engine, EngineConfig, FrameFormat, Preview, Provider, StepOutcome, Stream, StreamConfig,
 };
+use ddpm::model::ModelConfig;
+use ddpm::sampler::{Sampler, SamplerConfig};
 use film::Film;
 use frame_clock::{FramePace, HostWork, print_frame_times};
 
@@ -28,7 +29,7 @@ const MOST_FRAMES: usize = 200_000;
 const USAGE: &str = "usage: reveal MODEL [options]
   --steps N            reverse steps from noise to picture (50)
   --seed N             the picture's number (7)
-  --sampler NAME       ddpm or ddim (ddpm)
+  --sampler NAME       ddim, dpmpp-2m, unipc, ... (the model's own); an unknown name lists them all
   --preview NAME       what frames show: sample (the noisy picture) or prediction (sample)
   --provider NAME      auto, cpu or cuda (auto)
   --threads N          CPU threads that run the model (the cores less one)
@@ -40,8 +41,22 @@ const USAGE: &str = "usage: reveal MODEL [options]
 pub struct Settings {
     engine: EngineConfig,
     stream: StreamConfig,
+    /// `None` is the model's own.
+    steps: Option<usize>,
+    /// With the order that its name stands for; `None` is the model's own.
+    sampler: Option<(Sampler, Option<u32>)>,
     out: PathBuf,
     scale: usize,
+}
+
+impl Settings {
+    /// The model's own sampler config, with what the command line says in place of it.
+    fn sampler_config(&self, model: &ModelConfig) -> SamplerConfig {
+        let (kind, order) = self.sampler.unwrap_or((model.sampler.kind, None));
+        let mut config = model.sampler_config(kind, self.steps.unwrap_or(model.sampler.steps));
+        config.order = order.or(config.order);
+        config
+    }
 }
 
 fn number<T: FromStr>(option: &str, text: &str) -> Result<T, String> {
@@ -58,18 +73,20 @@ fn choice<T: Copy>(option: &str, text: &str, choices: &[(&str, T)]) -> Result<T,
 /// The command line, or what is wrong with it.
 pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
     let model = arguments.next().filter(|model| !model.starts_with('-')).ok_or(USAGE)?;
-    let stream = StreamConfig { seed: 7, preview: Preview::Sample, ..StreamConfig::default() };
+    let mut stream = StreamConfig { preview: Preview::Sample, ..StreamConfig::default() };
+    stream.start.seed = 7;
     let engine = EngineConfig::new(&model);
-    let mut settings = Settings { engine, stream, out: "out".into(), scale: 8 };
-    let Settings { engine, stream, out, scale } = &mut settings;
+    let (steps, sampler) = (None, None);
+    let mut settings = Settings { engine, stream, steps, sampler, out: "out".into(), scale: 8 };
+    let Settings { engine, stream, steps, sampler, out, scale } = &mut settings;
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("no value for {name}\n{USAGE}"))?;
         match name.as_str() {
-            "--steps" => stream.steps = number(&name, &value)?,
-            "--seed" => stream.seed = number(&name, &value)?,
+            "--steps" => *steps = Some(number(&name, &value)?),
+            "--seed" => stream.start.seed = number(&name, &value)?,
             "--sampler" => {
-                let samplers = [("ddpm", SamplerKind::Ddpm), ("ddim", SamplerKind::Ddim)];
-                stream.sampler = choice(&name, &value, &samplers)?;
+                let found = Sampler::with_order(&value).map_err(|error| error.to_string())?;
+                *sampler = Some(found);
             }
             "--preview" => {
                 let previews =
@@ -136,10 +153,11 @@ fn run_frames(
 /// The whole of it: load, reveal, write.
 pub fn reveal(settings: Settings) -> Result<(), Box<dyn Error>> {
     let model = settings.engine.model.name();
-    let engine = Engine::new(settings.engine)?;
+    let engine = Engine::new(settings.engine.clone())?;
     engine.wait(None)?;
     let info = engine.info()?;
-    let stream = engine.stream(&settings.stream)?;
+    let sampler = Some(settings.sampler_config(&info.model));
+    let stream = engine.stream(&StreamConfig { sampler, ..settings.stream.clone() })?;
     let steps = stream.status().steps;
     let (width, height) = (info.model.width, info.model.height);
     let mut film = Film::new(width, height, steps as usize + 1);

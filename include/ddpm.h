@@ -22,7 +22,10 @@ GLOSSARY
     sample       the noisy picture itself, x_t
     prediction   what the model takes the clean picture to be, x_0; what frames show by default
     sampler      the rule that makes the next sample from this one and the model's output
+    spacing      which timesteps a run of few steps visits
     seed         the picture's number: same model, sampler, steps and seed, same picture
+    strength     how far from its picture a run that starts from one goes: 0 stays, 1 is all steps
+    guidance     how hard a picture is pushed towards its class, away from a picture of no class
     provider     what runs the model: the CPU, or CUDA
     generation   the number of a published frame; a greater one is newer
 
@@ -49,6 +52,24 @@ EXAMPLE
 
     ddpm_stream_destroy(stream);
     ddpm_engine_destroy(engine);
+
+SAMPLERS
+
+A stream made from a descriptor of zeros takes the model's own sampler with the settings that came with
+the model (ddpm_engine_info.sampler and .steps). Each field of ddpm_stream_desc that is set takes the
+place of one of those. All samplers are in enum ddpm_sampler; a tool lists them by ddpm_sampler_name and
+reads a name that a user typed by ddpm_sampler_from_name:
+
+    stream_desc.sampler = DDPM_SAMPLER_DPMPP;                 // 20 steps of DPM-Solver++
+    stream_desc.steps = 20;
+
+    stream_desc.image = pixels;                               // from a picture, RGBA8, of the model's size
+    stream_desc.image_size = sizeof pixels;
+    stream_desc.strength = 0.5f;                              // the later half of the steps
+
+    stream_desc.has_class_label = 1;                          // a class of a class-conditional model
+    stream_desc.class_label = 3;
+    stream_desc.guidance = 3.0f;
 
 RESULTS AND ERRORS
 
@@ -80,7 +101,10 @@ COST
     ddpm_step, get_status, reset, cancel          no                      no
     ddpm_stream_copy_frame                        no (copies pixels)      no
     ddpm_engine_create                            no                      yes, starts a thread
-    ddpm_engine_get_info                          no                      on the first call
+    ddpm_engine_get_info, get_class_name          no                      on the first call
+    ddpm_engine_add_noise                         no (writes its output)  no
+    ddpm_sampler_name                             no                      on the first call
+    ddpm_sampler_from_name                        no                      no
     ddpm_stream_create                            no                      all the stream will use
     ddpm_stream_destroy                           no                      no
     ddpm_engine_wait, ddpm_stream_wait            up to the timeout       no
@@ -113,9 +137,11 @@ COST
     { sizeof(ddpm_engine_desc), 0, DDPM_NULL, DDPM_NULL, 0, DDPM_NULL, 0, 0, 0, 0, DDPM_NULL,      \
       DDPM_NULL, 0, 0 }
 #define DDPM_ENGINE_INFO_INIT                                                                      \
-    { sizeof(ddpm_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL, DDPM_NULL }
+    { sizeof(ddpm_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL, DDPM_NULL,        \
+      0, 0, 0, 0, 0, 0 }
 #define DDPM_STREAM_DESC_INIT                                                                      \
-    { sizeof(ddpm_stream_desc), 0, 0, 0, 0, 0.0f, 0.0f, 0, 0, 0, 0 }
+    { sizeof(ddpm_stream_desc), 0, 0, 0, 0, 0.0f, 0.0f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0.0f,     \
+      0, 0, 0, 0, 0.0f, 0.0f, 0, 0, 0, DDPM_NULL, 0, DDPM_NULL, 0, 0 }
 #define DDPM_STREAM_STATUS_INIT                                                                    \
     { sizeof(ddpm_stream_status), 0, 0, 0, 0, 0.0 }
 #define DDPM_FRAME_INFO_INIT                                                                       \
@@ -216,6 +242,9 @@ COST
 // The output is the mean of the reverse step.
 #define DDPM_PREDICTION_MEAN 4
 
+// A timeout that never comes.
+#define DDPM_WAIT_FOREVER 4294967295
+
 // `color`: one channel.
 #define DDPM_COLOR_GRAY 1
 
@@ -225,19 +254,10 @@ COST
 // Four channels; alpha is not premultiplied.
 #define DDPM_COLOR_RGBA 3
 
-// A timeout that never comes.
-#define DDPM_WAIT_FOREVER 4294967295
-
-// `sampler`: the library's choice; DDPM in this version.
+// `sampler`: the model's own, DDPM unless its files say otherwise. The others are `ddpm_sampler`.
 #define DDPM_SAMPLER_DEFAULT 0
 
-// Ho et al. 2020, algorithm 2: fresh noise in every step.
-#define DDPM_SAMPLER_DDPM 1
-
-// Song et al. 2021: `eta` 0 draws no noise, 1 as much as DDPM.
-#define DDPM_SAMPLER_DDIM 2
-
-// `spacing`: the library's choice; trailing in this version.
+// `spacing`: the model's own, trailing unless its files say otherwise.
 #define DDPM_SPACING_DEFAULT 0
 
 // Counts up from the clean end in whole strides.
@@ -249,6 +269,80 @@ COST
 // Evenly from the clean end to the noisy end, both included.
 #define DDPM_SPACING_LINSPACE 3
 
+// `sigmas`: the model's own, those of the timesteps unless its files say otherwise.
+#define DDPM_SIGMAS_DEFAULT 0
+
+// The noise levels are those of the timesteps.
+#define DDPM_SIGMAS_TIMESTEPS 1
+
+// The noise levels are even in sigma^(1/7) (Karras et al. 2022, eq. 5), and the timesteps follow.
+#define DDPM_SIGMAS_KARRAS 2
+
+// The noise levels are even in the logarithm of sigma, and the timesteps follow.
+#define DDPM_SIGMAS_EXPONENTIAL 3
+
+// `final_alpha`: the model's own, one unless its files say otherwise.
+#define DDPM_FINAL_ALPHA_DEFAULT 0
+
+// The last step goes to the clean picture, alpha_bar 1.
+#define DDPM_FINAL_ALPHA_ONE 1
+
+// The last step goes to timestep 0 (diffusers' `set_alpha_to_one = false`, Stable Diffusion).
+#define DDPM_FINAL_ALPHA_FIRST 2
+
+// `solver_type`: the model's own, else the sampler's.
+#define DDPM_SOLVER_DEFAULT 0
+
+// DPM-Solver++: the second-order term by the midpoint rule, its default.
+#define DDPM_SOLVER_MIDPOINT 1
+
+// DPM-Solver++: the second-order term by Heun's rule.
+#define DDPM_SOLVER_HEUN 2
+
+// UniPC with B_1(h) = h.
+#define DDPM_SOLVER_BH1 3
+
+// UniPC with B_2(h) = e^h - 1, its default.
+#define DDPM_SOLVER_BH2 4
+
+// `clip`: the model's own.
+#define DDPM_CLIP_DEFAULT 0
+
+// The predicted picture is used as it is.
+#define DDPM_CLIP_OFF 1
+
+// The predicted picture is held to -clip_range .. clip_range.
+#define DDPM_CLIP_RANGE 2
+
+// Dynamic thresholding (Saharia et al. 2022, section 2.3): with s the `dynamic_ratio` quantile of
+// the predicted picture's magnitudes, from 1 to `dynamic_max`, the picture is held to -s .. s and
+// divided by s.
+#define DDPM_CLIP_DYNAMIC 3
+
+// `variance_type`: the model's own.
+#define DDPM_VARIANCE_DEFAULT 0
+
+// DDPM's noise has the variance of the posterior.
+#define DDPM_VARIANCE_FIXED_SMALL 1
+
+// DDPM's noise has the variance beta.
+#define DDPM_VARIANCE_FIXED_LARGE 2
+
+// The model gives the logarithm of the variance.
+#define DDPM_VARIANCE_LEARNED 3
+
+// The model chooses between both fixed ones (Nichol and Dhariwal 2021, eq. 15).
+#define DDPM_VARIANCE_LEARNED_RANGE 4
+
+// A switch, such as `lower_order_final`: the model's own.
+#define DDPM_SWITCH_DEFAULT 0
+
+// Off.
+#define DDPM_SWITCH_OFF 1
+
+// On.
+#define DDPM_SWITCH_ON 2
+
 // `preview`: the library's choice; the prediction in this version.
 #define DDPM_PREVIEW_DEFAULT 0
 
@@ -258,23 +352,12 @@ COST
 // Frames show the noisy sample itself.
 #define DDPM_PREVIEW_SAMPLE 2
 
-// `clip`: what the model's metadata says.
-#define DDPM_CLIP_DEFAULT 0
+// `image_format`: four bytes a pixel, red, green, blue, alpha, the top row first, as frames are. For a
+// gray model the luma 0.299 R + 0.587 G + 0.114 B is taken; alpha counts only if the model has it.
+#define DDPM_IMAGE_RGBA8 0
 
-// The predicted picture is used as it is.
-#define DDPM_CLIP_OFF 1
-
-// The predicted picture is held to -clip_range .. clip_range.
-#define DDPM_CLIP_RANGE 2
-
-// `variance_type`: what the model's metadata says.
-#define DDPM_VARIANCE_DEFAULT 0
-
-// DDPM's noise has the variance of the posterior.
-#define DDPM_VARIANCE_FIXED_SMALL 1
-
-// DDPM's noise has the variance beta.
-#define DDPM_VARIANCE_FIXED_LARGE 2
+// `image_format`: 32-bit floats from -1 to 1, all of the first channel, then all of the next.
+#define DDPM_IMAGE_PLANAR_F32 1
 
 // `state`: waits to be asked for a step.
 #define DDPM_STREAM_IDLE 0
@@ -290,6 +373,53 @@ COST
 
 // A step failed; `ddpm_step` tells why. `ddpm_stream_reset` starts over.
 #define DDPM_STREAM_FAILED 4
+
+// The rule that takes x_t to the next, less noisy x.
+//
+// The numbers are those of the C ABI: a new sampler takes a new one, none is used again.
+enum ddpm_sampler
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Ancestral sampling (Ho et al. 2020, algorithm 2).
+    DDPM_SAMPLER_DDPM = 1,
+    // Denoising diffusion implicit models (Song, Meng, Ermon 2021): eta 0 draws no noise, eta 1 as
+    // much as DDPM.
+    DDPM_SAMPLER_DDIM = 2,
+    // DDIM backwards, from a picture to the noise that gives it.
+    DDPM_SAMPLER_DDIM_INVERSE = 3,
+    // DPM-Solver++, multistep, orders 1 to 3 (Lu et al. 2022).
+    DDPM_SAMPLER_DPMPP = 4,
+    // DPM-Solver++ of the diffusion SDE: draws noise. Orders 1 to 3.
+    DDPM_SAMPLER_DPMPP_SDE = 5,
+    // UniPC, predictor and corrector, orders 1 to 3 (Zhao et al. 2023).
+    DDPM_SAMPLER_UNI_PC = 6,
+    // DEIS, log-rho multistep, orders 1 to 3 (Zhang and Chen 2023).
+    DDPM_SAMPLER_DEIS = 7,
+    // Euler's method in sigma space (Karras et al. 2022).
+    DDPM_SAMPLER_EULER = 8,
+    // Euler steps with noise in between (k-diffusion's `euler_ancestral`).
+    DDPM_SAMPLER_EULER_ANCESTRAL = 9,
+    // Heun's method in sigma space (Karras et al. 2022, algorithm 1): two model evaluations a step.
+    DDPM_SAMPLER_HEUN = 10,
+    // Pseudo linear multistep (Liu et al. 2022), started with one improved Euler step: PLMS.
+    DDPM_SAMPLER_PNDM = 11,
+    // Latent consistency models (Luo et al. 2023). For models distilled for it.
+    DDPM_SAMPLER_LCM = 12,
+    // Trajectory consistency distillation (Zheng et al. 2024). For models distilled for it.
+    DDPM_SAMPLER_TCD = 13,
+    // Pseudo linear multistep started by Runge-Kutta steps, as published (Liu et al. 2022, F-PNDM):
+    // four model evaluations in each of the first three steps.
+    DDPM_SAMPLER_PNDM_PRK = 14,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ddpm_sampler ddpm_sampler;
+#else
+typedef uint32_t ddpm_sampler;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
 
 // A model and the worker thread that runs it; its streams share both. Made by
 // `ddpm_engine_create`, ended by `ddpm_engine_destroy`.
@@ -369,31 +499,51 @@ typedef struct {
     uint32_t num_train_timesteps;
     // CPU threads that run the model.
     uint32_t threads;
-    // Kept for later versions; written as 0.
-    uint32_t reserved;
+    // The model's own sampler, one of `ddpm_sampler`: what `DDPM_SAMPLER_DEFAULT` stands for.
+    uint32_t sampler;
     // Why AUTO took the CPU; "" where it did not.
     const char *fallback_reason;
     // The version of the ONNX Runtime library in use, such as "1.31.1".
     const char *runtime_version;
     // The file of the ONNX Runtime library in use.
     const char *runtime_path;
+    // The model's own number of steps: what `steps` 0 stands for.
+    uint32_t steps;
+    // 1: the model gives the variance of DDPM's noise too, so that `DDPM_VARIANCE_LEARNED` and
+    // `DDPM_VARIANCE_LEARNED_RANGE` are possible. 0: it does not.
+    uint32_t gives_variance;
+    // 1: the model takes a class label. 0: it has no classes.
+    uint32_t takes_class_label;
+    // The number of classes; 0 where there are none, or the model does not say how many.
+    uint32_t class_count;
+    // 1: the model has a label that stands for no class, so that pictures of no class, and guidance,
+    // are possible. 0: it has none.
+    uint32_t has_null_label;
+    // Kept for later versions; written as 0.
+    uint32_t reserved;
 } ddpm_engine_info;
 
 // How a picture is to be revealed. Initialise it with `DDPM_STREAM_DESC_INIT`; everything may stay
-// zero.
+// zero: that is the model's own sampler with the model's own settings, from noise. Most settings that
+// the sampler has no use for are refused. What it points to needs to live no longer than the call to
+// `ddpm_stream_create`. A float stands for the decimal it was written as, so that 0.29f of 100 steps is
+// 29.
 typedef struct {
     // sizeof(ddpm_stream_desc); `DDPM_STREAM_DESC_INIT` sets it.
     uint32_t struct_size;
-    // The update rule: one of `DDPM_SAMPLER_*`.
+    // The update rule: `DDPM_SAMPLER_DEFAULT` or one of `ddpm_sampler`.
     uint32_t sampler;
-    // Reverse steps from noise to picture, 1 to the model's `num_train_timesteps`. 0: 50, or all
-    // of those where there are fewer.
+    // Reverse steps from noise to picture, 1 to the model's `num_train_timesteps`. 0: the model's own
+    // number, 50 unless its files say otherwise. Some samplers (HEUN, PNDM) run the model more than
+    // once for some steps; each run is one `ddpm_step`, and `ddpm_stream_status` counts those.
     uint32_t steps;
-    // How the steps are spread over the noise levels: one of `DDPM_SPACING_*`.
+    // How the steps are spread over the noise levels: one of `DDPM_SPACING_*`. LCM and TCD have
+    // timesteps of their own.
     uint32_t spacing;
     // The picture's number: the same seed gives the same picture. All 64 bits count.
     uint64_t seed;
-    // DDIM only: how much noise a step draws, from 0 (none); 1 is as much as DDPM.
+    // How much noise a step draws, above 0 to 1. 0: as the sampler has it. For DDIM (none; 1 is as
+    // much as DDPM) and TCD, whose gamma it is (0.3).
     float eta;
     // With `DDPM_CLIP_RANGE`: the limit, above 0; the picture's own range is 1. Else 0.
     float clip_range;
@@ -403,8 +553,61 @@ typedef struct {
     uint32_t variance_type;
     // What frames show: one of `DDPM_PREVIEW_*`.
     uint32_t preview;
-    // Kept for later versions; 0.
-    uint32_t reserved;
+    // The order of a sampler that has one, 1 to 3. 0: the model's own, else 2.
+    uint32_t solver_order;
+    // How a solver of order 2 or more uses its history: one of `DDPM_SOLVER_*`.
+    uint32_t solver_type;
+    // How the noise levels are spread: one of `DDPM_SIGMAS_*`.
+    uint32_t sigmas;
+    // What follows the last step: one of `DDPM_FINAL_ALPHA_*`.
+    uint32_t final_alpha;
+    // Added to leading timesteps (diffusers' `steps_offset`). 0: the model's own.
+    uint32_t steps_offset;
+    // LCM and TCD: the steps of the distillation, from whose timesteps a run's are chosen. 0: the
+    // model's own, else 50.
+    uint32_t original_steps;
+    // With `DDPM_CLIP_DYNAMIC`: the quantile, above 0 to 1. 0: 0.995. Else 0.
+    float dynamic_ratio;
+    // With `DDPM_CLIP_DYNAMIC`: the largest s, from 1. 0: 1. Else 0.
+    float dynamic_max;
+    // DDIM: whether the noise is taken from the predicted picture after clipping (diffusers'
+    // `use_clipped_model_output`): one of `DDPM_SWITCH_*`.
+    uint32_t clipped_epsilon;
+    // Solvers with an order: whether the last of fewer than 15 steps have a lower one: one of
+    // `DDPM_SWITCH_*`.
+    uint32_t lower_order_final;
+    // DPMPP, DPMPP_SDE: whether the last step has order 1, however many there are: one of
+    // `DDPM_SWITCH_*`.
+    uint32_t euler_at_final;
+    // Whether the model takes timesteps between the whole ones, which EULER's and HEUN's linspace and
+    // other sigmas visit; else they are rounded: one of `DDPM_SWITCH_*`.
+    uint32_t fractional_timesteps;
+    // With an image: the share of the steps that is taken, 0 to 1. Noise is added to the image up
+    // to where those begin: 1 leaves little of it, 0 takes no step and leaves it as it is. Rounded
+    // down to whole steps: 0.04 of 20 is none, 0.29 of 100 is 29. Without an image 0, or 1.
+    float strength;
+    // The scale of classifier-free guidance (Ho and Salimans 2022), for models with classes and a
+    // label for none (`has_null_label`); runs the model twice a step. 0 or 1: none.
+    float guidance;
+    // 1: the picture is of class `class_label`. 0: of no class, for models without classes and those
+    // with a label for none.
+    uint32_t has_class_label;
+    // How `image` is laid out: one of `DDPM_IMAGE_*`.
+    uint32_t image_format;
+    // The class, 0 to `class_count` - 1, with `has_class_label`. Else 0.
+    int64_t class_label;
+    // The timesteps to visit, falling, below the model's `num_train_timesteps`, in place of `steps`,
+    // `spacing` and `steps_offset`, which stay 0. NULL: those.
+    const uint32_t *timesteps;
+    // The number of values at `timesteps`.
+    uint64_t timestep_count;
+    // The picture to start from, of the model's size. NULL: noise. DDIM_INVERSE needs one, and goes
+    // from it to the noise that gives it (with `strength` 1).
+    const void *image;
+    // The number of bytes at `image`.
+    uint64_t image_size;
+    // Bytes from row to row of an RGBA8 image. 0: rows without gaps, width * 4.
+    uint64_t image_row_stride;
 } ddpm_stream_desc;
 
 // Where a stream is. Initialise it with `DDPM_STREAM_STATUS_INIT`.
@@ -415,9 +618,9 @@ typedef struct {
     uint32_t state;
     // Steps finished, 0 to `steps`.
     uint32_t step;
-    // Steps of the whole run.
+    // Steps of the whole run: calls of `ddpm_step` that are accepted. 0 where `strength` leaves none.
     uint32_t steps;
-    // The number of this run's newest frame; 0 before its first step is finished.
+    // The number of this run's newest frame; 0 before its first step is finished, if it has any.
     uint64_t generation;
     // The noise level given to the model in the step that runs or comes next; after the last step,
     // that of the last.
@@ -432,7 +635,7 @@ typedef struct {
     uint32_t width;
     // Height in pixels.
     uint32_t height;
-    // Steps finished when the frame was made, 1 to `steps`.
+    // Steps finished when the frame was made, 1 to `steps`; 0 in a run without steps.
     uint32_t step;
     // Steps of the whole run.
     uint32_t steps;
@@ -441,6 +644,8 @@ typedef struct {
     // The frame's number; the next frame of this stream has a greater one.
     uint64_t generation;
 } ddpm_frame_info;
+
+
 
 #ifdef __cplusplus
 extern "C" {
@@ -494,13 +699,22 @@ DDPM_API
 ddpm_result ddpm_engine_wait(ddpm_engine *engine,
                              uint32_t timeout_ms);
 
-// Tells what the engine turned out to be: provider in use, picture size, versions.
+// Adds noise to a clean picture as the model's training did, x_t = sqrt(alpha_bar_t) x_0 +
+// sqrt(1 - alpha_bar_t) noise (Ho et al. 2020, eq. 4), with alpha_bar of the model's own noise schedule:
+// out[i] from x0[i] and noise[i], `count` values each, in any layout. `timestep` is 0 (least noise) to
+// the model's `num_train_timesteps` - 1.
 //
-// `*info` is written on success only. Does not block. Allocates the strings on the first call.
-// Any thread. Errors: INVALID_ARGUMENT for a NULL or an `info` that is not initialised;
-// ENGINE_LOADING until the model is loaded; what went wrong with the loading, as from
-// `ddpm_engine_wait`.
-DDPM_API ddpm_result ddpm_engine_get_info(ddpm_engine *engine, ddpm_engine_info *info);
+// `out` is written on success only; it may be `x0` or `noise` itself, but not overlap them otherwise.
+// Does not block or allocate, except for the message of an error. Any thread. Errors: INVALID_ARGUMENT
+// for a NULL, a count that no memory holds, or a timestep out of range; ENGINE_LOADING until the model
+// is loaded; what went wrong with the loading, as from `ddpm_engine_wait`.
+DDPM_API
+ddpm_result ddpm_engine_add_noise(ddpm_engine *engine,
+                                  const float *x0,
+                                  const float *noise,
+                                  uint64_t count,
+                                  uint32_t timestep,
+                                  float *out);
 
 // Ends the engine: a model run is broken off, the worker thread ends, the model is freed. Its
 // streams stay valid handles: `ddpm_step` on one returns ENGINE_CLOSED, its last frame can still be
@@ -513,12 +727,50 @@ DDPM_API ddpm_result ddpm_engine_get_info(ddpm_engine *engine, ddpm_engine_info 
 DDPM_API
 ddpm_result ddpm_engine_destroy(ddpm_engine *engine);
 
-// Makes a stream on a loaded engine, ready for its first `ddpm_step`.
+// Tells what the engine turned out to be: provider in use, picture size, classes, versions.
+//
+// `*info` is written on success only. Does not block. Allocates the strings on the first call.
+// Any thread. Errors: INVALID_ARGUMENT for a NULL or an `info` that is not initialised;
+// ENGINE_LOADING until the model is loaded; what went wrong with the loading, as from
+// `ddpm_engine_wait`.
+DDPM_API ddpm_result ddpm_engine_get_info(ddpm_engine *engine, ddpm_engine_info *info);
+
+// The name of a class of the model, for `ddpm_stream_desc.class_label`: 0 is the first.
+//
+// `*name` is written on success only: UTF-8, and it lives until `ddpm_engine_destroy`. Does not block.
+// Allocates the names on the first call. Any thread. Errors: INVALID_ARGUMENT for a NULL, for a label
+// that is not one of the named ones, and for a model that names none; ENGINE_LOADING until the model is
+// loaded; what went wrong with the loading, as from `ddpm_engine_wait`.
+DDPM_API
+ddpm_result ddpm_engine_get_class_name(ddpm_engine *engine,
+                                       int64_t label,
+                                       const char **name);
+
+// The name of a sampler, such as "ddim" or "dpmpp"; NULL for a number that no sampler has,
+// `DDPM_SAMPLER_DEFAULT` among them. Counting up from 1 to the first NULL lists them all.
+//
+// The text lives as long as the library is loaded. Does not block; allocates the names on the first
+// call. Any thread, and the log callback too.
+DDPM_API const char *ddpm_sampler_name(uint32_t sampler);
+
+// The sampler with this name, and the solver order that the name stands for: "dpmpp" gives
+// `DDPM_SAMPLER_DPMPP` and 0, "dpmpp-3m" gives it with 3. Both are for the fields of
+// `ddpm_stream_desc`.
+//
+// `*sampler` and `*order` are written on success only; `order` may be NULL. Does not block or
+// allocate, except for the message of an error, which lists the names there are. Any thread.
+// Errors: INVALID_ARGUMENT for a NULL or an unknown name.
+DDPM_API ddpm_result ddpm_sampler_from_name(const char *name, uint32_t *sampler, uint32_t *order);
+
+// Makes a stream on a loaded engine, ready for its first `ddpm_step`. There is no frame before that step
+// is finished, whatever the picture starts from; but a run without steps (an image and `strength` 0) is
+// DONE, and its image is its frame, with `step` 0.
 //
 // `*stream` is written on success only. Does not block, and runs no model. Allocates all memory the
-// stream will use. Any thread. Errors: INVALID_ARGUMENT for a NULL, a descriptor that is not
-// initialised, or a value out of range; ENGINE_LOADING until the engine is ready; what went wrong
-// with the engine's loading, as from `ddpm_engine_wait`; OUT_OF_MEMORY.
+// stream will use. Any thread. Errors: INVALID_ARGUMENT, with the field, for a NULL, a descriptor that
+// is not initialised, a value out of range, or one that the sampler or the model has no use for;
+// ENGINE_LOADING until the engine is ready; what went wrong with the engine's loading, as from
+// `ddpm_engine_wait`; OUT_OF_MEMORY.
 DDPM_API
 ddpm_result ddpm_stream_create(ddpm_engine *engine,
                                const ddpm_stream_desc *desc,

@@ -2,8 +2,21 @@
 
 use std::path::Path;
 
-/// The files that hold the C API, in the order in which a reader of the header meets it.
-const SOURCES: [&str; 7] = ["result", "version", "last_error", "log", "engine", "stream", "frame"];
+/// The files that hold the C API, below `src`, in the order in which a reader of the header meets it.
+const SOURCES: [&str; 11] = [
+    "ffi/result",
+    "ffi/version",
+    "ffi/last_error",
+    "ffi/log",
+    "ffi/engine",
+    "ffi/engine_info",
+    // The numbers of the samplers are the enum's own.
+    "sampler/mod",
+    "ffi/sampler",
+    "ffi/stream_desc",
+    "ffi/stream",
+    "ffi/frame",
+];
 
 fn generate() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -11,7 +24,7 @@ fn generate() -> String {
         cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is readable");
     let mut builder = cbindgen::Builder::new().with_config(config);
     for source in SOURCES {
-        builder = builder.with_src(root.join(format!("src/ffi/{source}.rs")));
+        builder = builder.with_src(root.join(format!("src/{source}.rs")));
     }
     let mut header = Vec::new();
     builder.generate().expect("cbindgen understands src/ffi").write(&mut header);

@@ -6,9 +6,16 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
 
+use std::sync::Arc;
+
 use ddpm::engine::{
     Engine, EngineConfig, FrameFormat, Provider, StepOutcome, StreamConfig, StreamState,
 };
+use ddpm::error::Result;
+use ddpm::model::{Classes, Denoiser, ModelConfig};
+use ddpm::run::{Run, RunStart};
+use ddpm::sampler::{Sampler, SamplerConfig, Thresholding};
+use ndarray::{ArrayView4, ArrayViewMut4};
 
 struct Counting;
 
@@ -55,13 +62,18 @@ fn the_frame_path_makes_no_allocator_call_on_the_hosts_thread() {
 
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     // One model that is done before the next look, and one that is always busy.
-    for name in ["lin", "slow"] {
+    for (name, kind) in [
+        ("lin", Sampler::Ddpm),
+        ("lin", Sampler::Dpmpp),
+        ("lin", Sampler::UniPc),
+        ("slow", Sampler::Ddpm),
+    ] {
         let mut config = EngineConfig::new(models.join(format!("{name}.onnx")));
         config.provider = Provider::Cpu;
         let engine = Engine::new(config).unwrap();
         engine.wait(None).unwrap();
-        let stream =
-            engine.stream(&StreamConfig { steps: 100, ..StreamConfig::default() }).unwrap();
+        let sampler = engine.info().unwrap().model.sampler_config(kind, 100);
+        let stream = engine.stream(&StreamConfig::new(sampler, 0)).unwrap();
         let mut pixels = vec![0; 8 * 8 * 4];
         let (mut accepted, mut frames) = (0, 0);
         for round in 0u64..20_000 {
@@ -93,6 +105,62 @@ fn the_frame_path_makes_no_allocator_call_on_the_hosts_thread() {
                 calls(|| stream.copy_frame(&mut pixels, 32, FrameFormat::Rgba8).unwrap());
             assert_eq!(made, 0);
             frames += u32::from(frame.is_some());
+        }
+    }
+}
+
+/// Half of the sample, a little more for a higher label.
+struct Halves(ModelConfig);
+
+impl Denoiser for Halves {
+    fn config(&self) -> &ModelConfig {
+        &self.0
+    }
+
+    fn predict(
+        &mut self,
+        sample: ArrayView4<'_, f32>,
+        _timesteps: &[f64],
+        labels: &[i64],
+        mut output: ArrayViewMut4<'_, f32>,
+    ) -> Result<()> {
+        output.zip_mut_with(&sample, |out, x| *out = 0.5 * x + 0.1 * labels[0] as f32);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_run_of_any_sampler_takes_all_its_memory_when_it_is_made() {
+    let mut model = ModelConfig::ddpm(3, 8, 8);
+    model.classes = Some(Classes { count: Some(2), null: Some(2) });
+    let image: Arc<[f32]> = vec![0.25; model.sample_len(1).unwrap()].into();
+    let mut denoiser = Halves(model.clone());
+    for kind in Sampler::ALL {
+        for order in [None, Some(3)] {
+            let sampler = SamplerConfig {
+                thresholding: Thresholding::Dynamic { ratio: 0.995, max: 2.0 },
+                order,
+                strength: 0.8,
+                ..model.sampler_config(kind, 20)
+            };
+            if model.check_sampler(&sampler).is_err() {
+                assert!(order.is_some(), "{kind}");
+                continue;
+            }
+            let start = RunStart {
+                seed: 3,
+                label: Some(1),
+                guidance: 2.0,
+                image: Some(Arc::clone(&image)),
+            };
+            let mut run = Run::starting(&model, &sampler, start, 1).unwrap();
+            let (made, ()) = calls(|| {
+                for seed in 0..2 {
+                    while run.step(&mut denoiser).unwrap() {}
+                    run.reset(seed);
+                }
+            });
+            assert_eq!(made, 0, "{kind}, order {order:?}");
         }
     }
 }

@@ -145,6 +145,14 @@ result<T> fail(ddpm_result code) {
 }
 #endif
 
+// What a call came to that gives nothing back.
+inline result<void> finish(ddpm_result code) {
+    if (code < 0) {
+        return fail<void>(code);
+    }
+    return result<void>();
+}
+
 // Milliseconds as the C functions take them: none waits for ever, negative does not wait, and what
 // is too long to count is the longest wait that ends.
 inline std::uint32_t milliseconds(std::optional<std::chrono::milliseconds> timeout) noexcept {
@@ -188,6 +196,23 @@ private:
 
 }  // namespace detail
 
+// A sampler's number and the order that its name stands for: what ddpm_stream_desc takes as `sampler` and
+// `solver_order`. Order 0 is the sampler's own.
+struct sampler {
+    std::uint32_t number = DDPM_SAMPLER_DEFAULT;
+    std::uint32_t order = 0;
+};
+
+// The sampler with this name, "dpmpp" or "dpmpp-3m" say. The error lists the names there are.
+inline result<sampler> sampler_from_name(const std::string& name) {
+    sampler found;
+    const ddpm_result code = ddpm_sampler_from_name(name.c_str(), &found.number, &found.order);
+    if (code < 0) {
+        return detail::fail<sampler>(code);
+    }
+    return found;
+}
+
 // A model and the worker thread that runs it.
 class engine {
 public:
@@ -218,6 +243,22 @@ public:
             return detail::fail<ddpm_engine_info>(code);
         }
         return info;
+    }
+
+    // The name of the class with this label; it lives as long as the engine.
+    result<const char*> class_name(std::int64_t label) const {
+        const char* name = nullptr;
+        const ddpm_result code = ddpm_engine_get_class_name(native(), label, &name);
+        if (code < 0) {
+            return detail::fail<const char*>(code);
+        }
+        return name;
+    }
+
+    // x_t of the model's forward process from `count` values of x_0 and of noise; `out` may be one of them.
+    result<void> add_noise(const float* x0, const float* noise, std::uint64_t count, std::uint32_t timestep,
+                           float* out) const {
+        return detail::finish(ddpm_engine_add_noise(native(), x0, noise, count, timestep, out));
     }
 
     ddpm_engine* native() const noexcept { return handle_.get(); }
@@ -277,20 +318,13 @@ public:
         return code == DDPM_OK;
     }
 
-    result<void> reset(std::uint64_t seed) { return finish(ddpm_stream_reset(native(), seed)); }
-    result<void> cancel() { return finish(ddpm_stream_cancel(native())); }
+    result<void> reset(std::uint64_t seed) { return detail::finish(ddpm_stream_reset(native(), seed)); }
+    result<void> cancel() { return detail::finish(ddpm_stream_cancel(native())); }
 
     ddpm_stream* native() const noexcept { return handle_.get(); }
 
 private:
     explicit stream(ddpm_stream* handle) noexcept : handle_(handle) {}
-
-    static result<void> finish(ddpm_result code) {
-        if (code < 0) {
-            return detail::fail<void>(code);
-        }
-        return result<void>();
-    }
 
     detail::owner<ddpm_stream, ddpm_stream_destroy> handle_;
 };

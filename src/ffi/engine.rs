@@ -1,33 +1,25 @@
 //! `ddpm_engine`: a model and the worker thread that runs it.
 
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
-use std::slice;
 use std::sync::OnceLock;
 use std::time::Duration;
+use std::{ptr, slice};
 
 use super::descriptor::{self, Versioned};
-use super::guard::{borrow, choose, expect_zero, guard, null, optional_text};
-use super::last_error::to_c_text;
+use super::engine_info::InfoTexts;
+use super::guard::{address_size, borrow, choose, expect_zero, guard, null, optional_text};
 use super::log::{LOG_LEVELS, ddpm_log_callback, host_log};
 use super::result::{DDPM_OK, DDPM_TIMEOUT, ddpm_result};
-use crate::engine::{Engine, EngineConfig, EngineInfo, ModelSource, Provider};
+use crate::engine::{Engine, EngineConfig, ModelSource, Provider};
 use crate::error::{Error, Result};
-use crate::model::Color;
 use crate::prediction::PredictionType;
 
 /// A model and the worker thread that runs it; its streams share both. Made by
 /// `ddpm_engine_create`, ended by `ddpm_engine_destroy`.
 pub struct ddpm_engine {
     pub(super) engine: Engine,
-    texts: OnceLock<InfoTexts>,
-}
-
-/// The strings of `ddpm_engine_info`, kept so that the pointers live as long as the engine.
-struct InfoTexts {
-    fallback_reason: CString,
-    runtime_version: CString,
-    runtime_path: CString,
+    pub(super) texts: OnceLock<InfoTexts>,
 }
 
 /// `provider`: CUDA where it can be used, the CPU elsewhere; which one it was, and why, is in
@@ -38,7 +30,7 @@ pub const DDPM_PROVIDER_CPU: u32 = 1;
 /// CUDA, or an error where it cannot be used.
 pub const DDPM_PROVIDER_CUDA: u32 = 2;
 
-const PROVIDERS: [(u32, &str, Provider); 3] = [
+pub(super) const PROVIDERS: [(u32, &str, Provider); 3] = [
     (DDPM_PROVIDER_AUTO, "DDPM_PROVIDER_AUTO", Provider::Auto),
     (DDPM_PROVIDER_CPU, "DDPM_PROVIDER_CPU", Provider::Cpu),
     (DDPM_PROVIDER_CUDA, "DDPM_PROVIDER_CUDA", Provider::Cuda),
@@ -55,20 +47,13 @@ pub const DDPM_PREDICTION_V: u32 = 3;
 /// The output is the mean of the reverse step.
 pub const DDPM_PREDICTION_MEAN: u32 = 4;
 
-const PREDICTIONS: [(u32, &str, Option<PredictionType>); 5] = [
+pub(super) const PREDICTIONS: [(u32, &str, Option<PredictionType>); 5] = [
     (DDPM_PREDICTION_DEFAULT, "DDPM_PREDICTION_DEFAULT", None),
     (DDPM_PREDICTION_EPSILON, "DDPM_PREDICTION_EPSILON", Some(PredictionType::Epsilon)),
     (DDPM_PREDICTION_SAMPLE, "DDPM_PREDICTION_SAMPLE", Some(PredictionType::Sample)),
     (DDPM_PREDICTION_V, "DDPM_PREDICTION_V", Some(PredictionType::VPrediction)),
     (DDPM_PREDICTION_MEAN, "DDPM_PREDICTION_MEAN", Some(PredictionType::Mean)),
 ];
-
-/// `color`: one channel.
-pub const DDPM_COLOR_GRAY: u32 = 1;
-/// Three channels.
-pub const DDPM_COLOR_RGB: u32 = 2;
-/// Four channels; alpha is not premultiplied.
-pub const DDPM_COLOR_RGBA: u32 = 3;
 
 /// A timeout that never comes.
 pub const DDPM_WAIT_FOREVER: u32 = 0xFFFF_FFFF;
@@ -118,45 +103,6 @@ unsafe impl Versioned for ddpm_engine_desc {
     const INIT: &'static str = "DDPM_ENGINE_DESC_INIT";
 }
 
-/// What a loaded engine turned out to be. Initialise it with `DDPM_ENGINE_INFO_INIT`. The strings
-/// are UTF-8, never NULL, and live until `ddpm_engine_destroy`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct ddpm_engine_info {
-    /// sizeof(ddpm_engine_info); `DDPM_ENGINE_INFO_INIT` sets it.
-    pub struct_size: u32,
-    /// What runs the model: `DDPM_PROVIDER_CPU` or `DDPM_PROVIDER_CUDA`.
-    pub provider: u32,
-    /// Channels of the model's sample: 1, 3 or 4.
-    pub channels: u32,
-    /// Picture height in pixels.
-    pub height: u32,
-    /// Picture width in pixels.
-    pub width: u32,
-    /// What the channels mean: one of `DDPM_COLOR_*`.
-    pub color: u32,
-    /// What the model's output means: one of `DDPM_PREDICTION_*`, not DEFAULT.
-    pub prediction_type: u32,
-    /// T, the number of noise levels the model was trained with: the most steps a stream may have.
-    pub num_train_timesteps: u32,
-    /// CPU threads that run the model.
-    pub threads: u32,
-    /// Kept for later versions; written as 0.
-    pub reserved: u32,
-    /// Why AUTO took the CPU; "" where it did not.
-    pub fallback_reason: *const c_char,
-    /// The version of the ONNX Runtime library in use, such as "1.31.1".
-    pub runtime_version: *const c_char,
-    /// The file of the ONNX Runtime library in use.
-    pub runtime_path: *const c_char,
-}
-
-// SAFETY: repr(C), begins with struct_size; integers and raw pointers.
-unsafe impl Versioned for ddpm_engine_info {
-    const NAME: &'static str = "ddpm_engine_info";
-    const INIT: &'static str = "DDPM_ENGINE_INFO_INIT";
-}
-
 /// Makes an engine and returns at once; the engine's worker thread then finds ONNX Runtime and loads
 /// the model. Until that is done, calls that need the model return DDPM_ERROR_ENGINE_LOADING, and a
 /// failure to load comes back from all of them. `ddpm_engine_wait` tells when and whether it worked.
@@ -204,7 +150,7 @@ unsafe fn engine_config(desc: &ddpm_engine_desc) -> Result<EngineConfig> {
     config.log = host_log(desc.log, desc.log_user_data);
     config.overrides.prediction_type =
         choose("desc.prediction_type", desc.prediction_type, &PREDICTIONS)?;
-    expect_zero("desc.reserved", desc.reserved)?;
+    expect_zero("desc.reserved", desc.reserved.into(), "(kept for later versions)")?;
     Ok(config)
 }
 
@@ -243,19 +189,6 @@ fn unless_zero(pixels: u32) -> Option<usize> {
     (pixels != 0).then_some(pixels as usize)
 }
 
-/// The number of an info field in C, from one of the tables above.
-fn number_of<T: PartialEq>(value: T, choices: &[(u32, &str, T)]) -> u32 {
-    choices.iter().find(|(_, _, choice)| *choice == value).map_or(0, |(number, _, _)| *number)
-}
-
-fn info_texts(info: &EngineInfo) -> InfoTexts {
-    InfoTexts {
-        fallback_reason: to_c_text(info.fallback_reason.as_deref().unwrap_or_default()),
-        runtime_version: to_c_text(&info.runtime_version),
-        runtime_path: to_c_text(&info.runtime_library.to_string_lossy()),
-    }
-}
-
 /// Waits until the model is loaded, or `timeout_ms` is over. A timeout of 0 only looks, so it may be
 /// called each frame; `DDPM_WAIT_FOREVER` has no end.
 ///
@@ -283,48 +216,58 @@ pub(super) fn timeout(milliseconds: u32) -> Option<Duration> {
     (milliseconds != DDPM_WAIT_FOREVER).then(|| Duration::from_millis(milliseconds.into()))
 }
 
-/// Tells what the engine turned out to be: provider in use, picture size, versions.
+/// Adds noise to a clean picture as the model's training did, x_t = sqrt(alpha_bar_t) x_0 +
+/// sqrt(1 - alpha_bar_t) noise (Ho et al. 2020, eq. 4), with alpha_bar of the model's own noise schedule:
+/// out[i] from x0[i] and noise[i], `count` values each, in any layout. `timestep` is 0 (least noise) to
+/// the model's `num_train_timesteps` - 1.
 ///
-/// `*info` is written on success only. Does not block. Allocates the strings on the first call.
-/// Any thread. Errors: INVALID_ARGUMENT for a NULL or an `info` that is not initialised;
-/// ENGINE_LOADING until the model is loaded; what went wrong with the loading, as from
-/// `ddpm_engine_wait`.
+/// `out` is written on success only; it may be `x0` or `noise` itself, but not overlap them otherwise.
+/// Does not block or allocate, except for the message of an error. Any thread. Errors: INVALID_ARGUMENT
+/// for a NULL, a count that no memory holds, or a timestep out of range; ENGINE_LOADING until the model
+/// is loaded; what went wrong with the loading, as from `ddpm_engine_wait`.
 ///
 /// # Safety
 /// Pointers are valid or NULL, as the header says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ddpm_engine_get_info(
+pub unsafe extern "C" fn ddpm_engine_add_noise(
     engine: *mut ddpm_engine,
-    info: *mut ddpm_engine_info,
+    x0: *const f32,
+    noise: *const f32,
+    count: u64,
+    timestep: u32,
+    out: *mut f32,
 ) -> ddpm_result {
-    guard("ddpm_engine_get_info", || {
+    guard("ddpm_engine_add_noise", || {
         // SAFETY: the host passes NULL or a live handle.
         let engine = unsafe { borrow(engine, "engine") }?;
-        // SAFETY: the host passes NULL or a struct as large as its struct_size says.
-        unsafe { descriptor::check_out(info, "info") }?;
-        let found = engine.engine.info()?;
-        let texts = engine.texts.get_or_init(|| info_texts(&found));
-        let value = ddpm_engine_info {
-            struct_size: 0,
-            provider: number_of(found.provider, &PROVIDERS),
-            channels: found.model.channels as u32,
-            height: found.model.height as u32,
-            width: found.model.width as u32,
-            color: match found.model.color {
-                Color::Gray => DDPM_COLOR_GRAY,
-                Color::Rgb => DDPM_COLOR_RGB,
-                Color::Rgba => DDPM_COLOR_RGBA,
-            },
-            prediction_type: number_of(Some(found.model.prediction_type), &PREDICTIONS),
-            num_train_timesteps: found.model.num_train_timesteps as u32,
-            threads: found.threads,
-            reserved: 0,
-            fallback_reason: texts.fallback_reason.as_ptr(),
-            runtime_version: texts.runtime_version.as_ptr(),
-            runtime_path: texts.runtime_path.as_ptr(),
-        };
-        // SAFETY: checked above.
-        unsafe { descriptor::write(&value, info, "info") }?;
+        for (pointer, argument) in [(x0, "x0"), (noise, "noise"), (out.cast_const(), "out")] {
+            if pointer.is_null() {
+                return Err(null(argument));
+            }
+        }
+        let count = address_size("count", count, size_of::<f32>())?;
+        let schedule = engine.engine.noise_schedule()?;
+        schedule.alpha_cumprod(timestep as usize)?;
+        // In blocks of copies, so that no reference to what `out` may share with the inputs exists.
+        let mut block = [[0f32; 256]; 3];
+        let [clean, noisy, mixed] = &mut block;
+        for start in (0..count).step_by(clean.len()) {
+            let len = clean.len().min(count - start);
+            // SAFETY: start + len <= count, and the host declares `count` readable floats at both; the
+            // blocks are ours and as long.
+            unsafe {
+                ptr::copy_nonoverlapping(x0.add(start), clean.as_mut_ptr(), len);
+                ptr::copy_nonoverlapping(noise.add(start), noisy.as_mut_ptr(), len);
+            }
+            schedule.add_noise(
+                &clean[..len],
+                &noisy[..len],
+                timestep as usize,
+                &mut mixed[..len],
+            )?;
+            // SAFETY: start + len <= count, and the host declares `count` writable floats.
+            unsafe { ptr::copy_nonoverlapping(mixed.as_ptr(), out.add(start), len) };
+        }
         Ok(DDPM_OK)
     })
 }

@@ -4,14 +4,10 @@ use std::ffi::c_void;
 use std::slice;
 
 use super::descriptor::{self, Versioned};
-use super::guard::{borrow, guard, null};
+use super::guard::{address_size, borrow, guard, null};
 use super::result::{DDPM_NO_NEW_FRAME, DDPM_OK, ddpm_result};
 use super::stream::ddpm_stream;
 use crate::engine::FrameFormat;
-use crate::error::{Error, Result};
-
-/// Of RGBA8, the one format of this version.
-pub(super) const BYTES_PER_PIXEL: usize = 4;
 
 /// Which frame was copied. Initialise it with `DDPM_FRAME_INFO_INIT`.
 #[repr(C)]
@@ -23,7 +19,7 @@ pub struct ddpm_frame_info {
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// Steps finished when the frame was made, 1 to `steps`.
+    /// Steps finished when the frame was made, 1 to `steps`; 0 in a run without steps.
     pub step: u32,
     /// Steps of the whole run.
     pub steps: u32,
@@ -71,8 +67,8 @@ pub unsafe extern "C" fn ddpm_stream_copy_frame(
             // SAFETY: not NULL, so a struct as large as its struct_size says.
             unsafe { descriptor::check_out(info, "info") }?;
         }
-        let size = address_size("dst_size", dst_size)?;
-        let stride = match address_size("row_stride", row_stride)? {
+        let size = address_size("dst_size", dst_size, 1)?;
+        let stride = match address_size("row_stride", row_stride, 1)? {
             0 => stream.row_bytes,
             stride => stride,
         };
@@ -96,15 +92,5 @@ pub unsafe extern "C" fn ddpm_stream_copy_frame(
             unsafe { descriptor::write(&value, info, "info") }?;
         }
         Ok(DDPM_OK)
-    })
-}
-
-/// A number of bytes as this machine counts them.
-fn address_size(argument: &str, bytes: u64) -> Result<usize> {
-    usize::try_from(bytes).ok().filter(|&size| isize::try_from(size).is_ok()).ok_or_else(|| {
-        Error::invalid_argument(format!(
-            "{argument}: found {bytes}, expected at most {}",
-            isize::MAX
-        ))
     })
 }

@@ -85,6 +85,23 @@ pub(super) unsafe fn optional_text<'a>(
     Ok(Some(text))
 }
 
+/// Reads a C string that has to be there.
+///
+/// # Safety
+/// As for `optional_text`.
+pub(super) unsafe fn required_text<'a>(text: *const c_char, argument: &str) -> Result<&'a str> {
+    // SAFETY: by this function's contract.
+    unsafe { optional_text(text, argument) }?.ok_or_else(|| null(argument))
+}
+
+/// The number of values of `each` bytes, as this machine counts them.
+pub(super) fn address_size(argument: &str, values: u64, each: usize) -> Result<usize> {
+    let most = isize::MAX as usize / each;
+    usize::try_from(values).ok().filter(|&values| values <= most).ok_or_else(|| {
+        Error::invalid_argument(format!("{argument}: found {values}, expected at most {most}"))
+    })
+}
+
 /// Reads an enum-like field: `choices` are its accepted values, with their C names.
 pub(super) fn choose<T: Copy>(field: &str, found: u32, choices: &[(u32, &str, T)]) -> Result<T> {
     if let Some((_, _, choice)) = choices.iter().find(|(value, _, _)| *value == found) {
@@ -98,14 +115,12 @@ pub(super) fn choose<T: Copy>(field: &str, found: u32, choices: &[(u32, &str, T)
     )))
 }
 
-/// Checks a field that is kept for later versions.
-pub(super) fn expect_zero(field: &str, found: u32) -> Result<()> {
+/// Checks a field that must stay zero, and says why.
+pub(super) fn expect_zero(field: &str, found: u64, why: &str) -> Result<()> {
     if found == 0 {
         return Ok(());
     }
-    Err(Error::invalid_argument(format!(
-        "{field}: found {found}, expected 0 (kept for later versions)"
-    )))
+    Err(Error::invalid_argument(format!("{field}: found {found}, expected 0 {why}")))
 }
 
 #[cfg(test)]

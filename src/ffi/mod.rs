@@ -9,10 +9,13 @@
 
 mod descriptor;
 mod engine;
+mod engine_info;
 mod frame;
 mod guard;
 mod last_error;
 mod log;
 mod result;
+mod sampler;
 mod stream;
+mod stream_desc;
 mod version;

@@ -2,15 +2,11 @@
 
 use super::descriptor::{self, Versioned};
 use super::engine::{ddpm_engine, timeout};
-use super::frame::BYTES_PER_PIXEL;
-use super::guard::{borrow, choose, expect_zero, guard, null};
+use super::guard::{borrow, guard, null};
 use super::result::{DDPM_BUSY, DDPM_DONE, DDPM_OK, DDPM_TIMEOUT, ddpm_result};
-use crate::engine::{Preview, StepOutcome, Stream, StreamConfig, StreamState};
-use crate::error::{Error, Result};
-use crate::model::ModelConfig;
-use crate::run::RunStart;
-use crate::sampler::{Sampler, SamplerConfig, Thresholding, VarianceType};
-use crate::timesteps::TimestepSpacing;
+use super::stream_desc::{by_field, ddpm_stream_desc, stream_config};
+use crate::engine::{StepOutcome, Stream, StreamState};
+use crate::image::BYTES_PER_PIXEL;
 
 /// One picture that is being revealed, one reverse step at a time. Made by `ddpm_stream_create`,
 /// ended by `ddpm_stream_destroy`.
@@ -18,104 +14,6 @@ pub struct ddpm_stream {
     pub(super) stream: Stream,
     /// Bytes of a row of its frames without gaps.
     pub(super) row_bytes: usize,
-}
-
-/// `sampler`: the library's choice; DDPM in this version.
-pub const DDPM_SAMPLER_DEFAULT: u32 = 0;
-/// Ho et al. 2020, algorithm 2: fresh noise in every step.
-pub const DDPM_SAMPLER_DDPM: u32 = 1;
-/// Song et al. 2021: `eta` 0 draws no noise, 1 as much as DDPM.
-pub const DDPM_SAMPLER_DDIM: u32 = 2;
-
-/// `spacing`: the library's choice; trailing in this version.
-pub const DDPM_SPACING_DEFAULT: u32 = 0;
-/// Counts up from the clean end in whole strides.
-pub const DDPM_SPACING_LEADING: u32 = 1;
-/// Counts down from the noisy end, which it always includes.
-pub const DDPM_SPACING_TRAILING: u32 = 2;
-/// Evenly from the clean end to the noisy end, both included.
-pub const DDPM_SPACING_LINSPACE: u32 = 3;
-
-/// `preview`: the library's choice; the prediction in this version.
-pub const DDPM_PREVIEW_DEFAULT: u32 = 0;
-/// Frames show what the model takes the finished picture to be.
-pub const DDPM_PREVIEW_PREDICTION: u32 = 1;
-/// Frames show the noisy sample itself.
-pub const DDPM_PREVIEW_SAMPLE: u32 = 2;
-
-/// `clip`: what the model's metadata says.
-pub const DDPM_CLIP_DEFAULT: u32 = 0;
-/// The predicted picture is used as it is.
-pub const DDPM_CLIP_OFF: u32 = 1;
-/// The predicted picture is held to -clip_range .. clip_range.
-pub const DDPM_CLIP_RANGE: u32 = 2;
-
-/// `variance_type`: what the model's metadata says.
-pub const DDPM_VARIANCE_DEFAULT: u32 = 0;
-/// DDPM's noise has the variance of the posterior.
-pub const DDPM_VARIANCE_FIXED_SMALL: u32 = 1;
-/// DDPM's noise has the variance beta.
-pub const DDPM_VARIANCE_FIXED_LARGE: u32 = 2;
-
-const SAMPLERS: [(u32, &str, Sampler); 3] = [
-    (DDPM_SAMPLER_DEFAULT, "DDPM_SAMPLER_DEFAULT", Sampler::Ddpm),
-    (DDPM_SAMPLER_DDPM, "DDPM_SAMPLER_DDPM", Sampler::Ddpm),
-    (DDPM_SAMPLER_DDIM, "DDPM_SAMPLER_DDIM", Sampler::Ddim),
-];
-
-const SPACINGS: [(u32, &str, TimestepSpacing); 4] = [
-    (DDPM_SPACING_DEFAULT, "DDPM_SPACING_DEFAULT", TimestepSpacing::Trailing),
-    (DDPM_SPACING_LEADING, "DDPM_SPACING_LEADING", TimestepSpacing::Leading),
-    (DDPM_SPACING_TRAILING, "DDPM_SPACING_TRAILING", TimestepSpacing::Trailing),
-    (DDPM_SPACING_LINSPACE, "DDPM_SPACING_LINSPACE", TimestepSpacing::Linspace),
-];
-
-const PREVIEWS: [(u32, &str, Preview); 3] = [
-    (DDPM_PREVIEW_DEFAULT, "DDPM_PREVIEW_DEFAULT", Preview::PredOriginalSample),
-    (DDPM_PREVIEW_PREDICTION, "DDPM_PREVIEW_PREDICTION", Preview::PredOriginalSample),
-    (DDPM_PREVIEW_SAMPLE, "DDPM_PREVIEW_SAMPLE", Preview::Sample),
-];
-
-const VARIANCES: [(u32, &str, Option<VarianceType>); 3] = [
-    (DDPM_VARIANCE_DEFAULT, "DDPM_VARIANCE_DEFAULT", None),
-    (DDPM_VARIANCE_FIXED_SMALL, "DDPM_VARIANCE_FIXED_SMALL", Some(VarianceType::FixedSmall)),
-    (DDPM_VARIANCE_FIXED_LARGE, "DDPM_VARIANCE_FIXED_LARGE", Some(VarianceType::FixedLarge)),
-];
-
-/// How a picture is to be revealed. Initialise it with `DDPM_STREAM_DESC_INIT`; everything may stay
-/// zero.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct ddpm_stream_desc {
-    /// sizeof(ddpm_stream_desc); `DDPM_STREAM_DESC_INIT` sets it.
-    pub struct_size: u32,
-    /// The update rule: one of `DDPM_SAMPLER_*`.
-    pub sampler: u32,
-    /// Reverse steps from noise to picture, 1 to the model's `num_train_timesteps`. 0: 50, or all
-    /// of those where there are fewer.
-    pub steps: u32,
-    /// How the steps are spread over the noise levels: one of `DDPM_SPACING_*`.
-    pub spacing: u32,
-    /// The picture's number: the same seed gives the same picture. All 64 bits count.
-    pub seed: u64,
-    /// DDIM only: how much noise a step draws, from 0 (none); 1 is as much as DDPM.
-    pub eta: f32,
-    /// With `DDPM_CLIP_RANGE`: the limit, above 0; the picture's own range is 1. Else 0.
-    pub clip_range: f32,
-    /// Whether the predicted picture is held to a range: one of `DDPM_CLIP_*`.
-    pub clip: u32,
-    /// The variance of DDPM's noise: one of `DDPM_VARIANCE_*`.
-    pub variance_type: u32,
-    /// What frames show: one of `DDPM_PREVIEW_*`.
-    pub preview: u32,
-    /// Kept for later versions; 0.
-    pub reserved: u32,
-}
-
-// SAFETY: repr(C), begins with struct_size; numbers only.
-unsafe impl Versioned for ddpm_stream_desc {
-    const NAME: &'static str = "ddpm_stream_desc";
-    const INIT: &'static str = "DDPM_STREAM_DESC_INIT";
 }
 
 /// `state`: waits to be asked for a step.
@@ -139,9 +37,9 @@ pub struct ddpm_stream_status {
     pub state: u32,
     /// Steps finished, 0 to `steps`.
     pub step: u32,
-    /// Steps of the whole run.
+    /// Steps of the whole run: calls of `ddpm_step` that are accepted. 0 where `strength` leaves none.
     pub steps: u32,
-    /// The number of this run's newest frame; 0 before its first step is finished.
+    /// The number of this run's newest frame; 0 before its first step is finished, if it has any.
     pub generation: u64,
     /// The noise level given to the model in the step that runs or comes next; after the last step,
     /// that of the last.
@@ -154,12 +52,15 @@ unsafe impl Versioned for ddpm_stream_status {
     const INIT: &'static str = "DDPM_STREAM_STATUS_INIT";
 }
 
-/// Makes a stream on a loaded engine, ready for its first `ddpm_step`.
+/// Makes a stream on a loaded engine, ready for its first `ddpm_step`. There is no frame before that step
+/// is finished, whatever the picture starts from; but a run without steps (an image and `strength` 0) is
+/// DONE, and its image is its frame, with `step` 0.
 ///
 /// `*stream` is written on success only. Does not block, and runs no model. Allocates all memory the
-/// stream will use. Any thread. Errors: INVALID_ARGUMENT for a NULL, a descriptor that is not
-/// initialised, or a value out of range; ENGINE_LOADING until the engine is ready; what went wrong
-/// with the engine's loading, as from `ddpm_engine_wait`; OUT_OF_MEMORY.
+/// stream will use. Any thread. Errors: INVALID_ARGUMENT, with the field, for a NULL, a descriptor that
+/// is not initialised, a value out of range, or one that the sampler or the model has no use for;
+/// ENGINE_LOADING until the engine is ready; what went wrong with the engine's loading, as from
+/// `ddpm_engine_wait`; OUT_OF_MEMORY.
 ///
 /// # Safety
 /// Pointers are valid or NULL, as the header says.
@@ -178,53 +79,15 @@ pub unsafe extern "C" fn ddpm_stream_create(
             return Err(null("stream"));
         }
         let info = engine.engine.info()?;
-        let made = engine.engine.stream(&stream_config(&desc, &info.model)?)?;
+        // SAFETY: the descriptor's pointers are NULL or valid during this call, as the header asks.
+        let config = unsafe { stream_config(&desc, &info.model) }?;
+        let made = engine.engine.stream(&config).map_err(by_field)?;
         let row_bytes = info.model.width * BYTES_PER_PIXEL;
         let handle = Box::new(ddpm_stream { stream: made, row_bytes });
         // SAFETY: not NULL, so the host's variable. Ownership goes to the host.
         unsafe { stream.write(Box::into_raw(handle)) };
         Ok(DDPM_OK)
     })
-}
-
-fn stream_config(desc: &ddpm_stream_desc, model: &ModelConfig) -> Result<StreamConfig> {
-    expect_zero("desc.reserved", desc.reserved)?;
-    let kind = choose("desc.sampler", desc.sampler, &SAMPLERS)?;
-    let steps = match desc.steps {
-        0 => model.sampler.steps,
-        steps => steps as usize,
-    };
-    let own = model.sampler_config(kind, steps);
-    let sampler = SamplerConfig {
-        eta: (desc.eta != 0.0).then_some(desc.eta.into()),
-        spacing: choose("desc.spacing", desc.spacing, &SPACINGS)?,
-        thresholding: clip(desc)?.unwrap_or(own.thresholding),
-        variance_type: choose("desc.variance_type", desc.variance_type, &VARIANCES)?
-            .unwrap_or(own.variance_type),
-        ..own
-    };
-    Ok(StreamConfig {
-        sampler: Some(sampler),
-        start: RunStart { seed: desc.seed, ..RunStart::default() },
-        preview: choose("desc.preview", desc.preview, &PREVIEWS)?,
-    })
-}
-
-fn clip(desc: &ddpm_stream_desc) -> Result<Option<Thresholding>> {
-    let range = Some(Thresholding::Clip(desc.clip_range.into()));
-    let choices = [
-        (DDPM_CLIP_DEFAULT, "DDPM_CLIP_DEFAULT", None),
-        (DDPM_CLIP_OFF, "DDPM_CLIP_OFF", Some(Thresholding::Off)),
-        (DDPM_CLIP_RANGE, "DDPM_CLIP_RANGE", range),
-    ];
-    let clip = choose("desc.clip", desc.clip, &choices)?;
-    if clip != range && desc.clip_range != 0.0 {
-        return Err(Error::invalid_argument(format!(
-            "desc.clip_range: found {}, expected 0 unless desc.clip is DDPM_CLIP_RANGE",
-            desc.clip_range
-        )));
-    }
-    Ok(clip)
 }
 
 /// Asks for one reverse step and returns at once; the worker thread runs it. Call it once a frame.

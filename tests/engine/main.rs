@@ -2,17 +2,20 @@
 //!
 //! Nothing here depends on speed: waits are bounded only where a hang is the fault looked for.
 
+mod samplers;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ddpm::engine::{
-    Clip, Engine, EngineConfig, EngineState, FrameFormat, FrameInfo, ModelOverrides, Preview,
-    Provider, SamplerKind, StepOutcome, Stream, StreamConfig, StreamState,
+    Engine, EngineConfig, EngineState, FrameFormat, FrameInfo, ModelOverrides, Preview, Provider,
+    StepOutcome, Stream, StreamConfig, StreamState,
 };
 use ddpm::error::ErrorKind;
 use ddpm::image::to_byte;
 use ddpm::log::LogLevel;
+use ddpm::sampler::{Sampler, SamplerConfig, Thresholding};
 use ddpm::timesteps::TimestepSpacing;
 
 /// The time after which something that should end at once is taken to hang.
@@ -51,8 +54,9 @@ fn reveal(stream: &Stream) -> Vec<Vec<u8>> {
     frames
 }
 
-fn few(steps: u32, seed: u64) -> StreamConfig {
-    StreamConfig { steps, seed, ..StreamConfig::default() }
+/// DDPM in so many steps, as the test models have it unless they say otherwise.
+fn few(steps: usize, seed: u64) -> StreamConfig {
+    StreamConfig::new(SamplerConfig { steps, ..SamplerConfig::default() }, seed)
 }
 
 /// The picture that the oracle models know, times `scale`, as RGBA8.
@@ -75,60 +79,47 @@ fn close_to(found: &[u8], expected: &[u8]) -> bool {
 }
 
 #[test]
-fn a_reveal_ends_in_the_picture_the_model_knows() {
-    let engine = loaded("oracle");
-    for sampler in [SamplerKind::Ddpm, SamplerKind::Ddim] {
-        for steps in [1, 2, 50] {
-            let stream = engine.stream(&StreamConfig { sampler, ..few(steps, 3) }).unwrap();
-            let frames = reveal(&stream);
-            assert_eq!(frames.len(), steps as usize);
-            assert!(close_to(&frames[frames.len() - 1], &clean_image(1.0)), "{sampler:?} {steps}");
-        }
-    }
-}
-
-#[test]
 fn the_clip_can_be_widened_and_turned_off() {
     let engine = loaded("oracle_wide");
     // The clean picture reaches 3 in blue and 1 in red, so it shows what it is held to.
-    let last = |clip| {
-        let config = StreamConfig {
-            sampler: SamplerKind::Ddim,
-            preview: Preview::Sample,
-            clip,
-            ..few(10, 1)
-        };
+    let last = |clip: Option<Thresholding>| {
+        let own = engine.info().unwrap().model.sampler_config(Sampler::Ddim, 10);
+        let thresholding = clip.unwrap_or(own.thresholding);
+        let sampler = SamplerConfig { thresholding, ..own };
+        let config = StreamConfig { preview: Preview::Sample, ..StreamConfig::new(sampler, 1) };
         let stream = engine.stream(&config).unwrap();
         reveal(&stream).pop().unwrap()
     };
-    assert!(close_to(&last(Clip::Off), &clean_image(4.0)));
-    assert!(close_to(&last(Clip::Range(5.0)), &clean_image(4.0)));
+    assert!(close_to(&last(Some(Thresholding::Off)), &clean_image(4.0)));
+    assert!(close_to(&last(Some(Thresholding::Clip(5.0))), &clean_image(4.0)));
     // Held to 0.5, nothing is darker than a quarter or lighter than three.
-    let held = last(Clip::Range(0.5));
+    let held = last(Some(Thresholding::Clip(0.5)));
     let colours = held.chunks(4).flat_map(|pixel| &pixel[..3]);
     assert!(colours.clone().all(|&c| (63..=193).contains(&c)));
-    assert!(last(Clip::FromModel).chunks(4).any(|pixel| pixel[2] == 0));
+    assert!(last(None).chunks(4).any(|pixel| pixel[2] == 0));
 }
 
 #[test]
-fn a_step_count_of_zero_is_fifty_and_others_are_checked() {
+fn the_models_own_sampler_has_fifty_steps_and_other_numbers_are_checked() {
     let engine = loaded("lin");
-    assert_eq!(engine.stream(&few(0, 0)).unwrap().status().steps, 50);
+    assert_eq!(engine.stream(&StreamConfig::default()).unwrap().status().steps, 50);
     assert_eq!(engine.stream(&few(1000, 0)).unwrap().status().steps, 1000);
-    for steps in [1001, u32::MAX] {
+    for steps in [0, 1001, usize::MAX] {
         let error = engine.stream(&few(steps, 0)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         assert!(error.to_string().starts_with(&format!("steps: found {steps}")), "{error}");
     }
-    let eta = StreamConfig { eta: f64::NAN, sampler: SamplerKind::Ddim, ..few(5, 0) };
+    let ddim = engine.info().unwrap().model.sampler_config(Sampler::Ddim, 5);
+    let eta = StreamConfig::new(SamplerConfig { eta: Some(f64::NAN), ..ddim }, 0);
     assert_eq!(engine.stream(&eta).unwrap_err().kind(), ErrorKind::InvalidArgument);
 }
 
 #[test]
 fn the_status_follows_the_run() {
     let engine = loaded("lin");
-    let config = StreamConfig { spacing: TimestepSpacing::Leading, ..few(4, 0) };
-    let stream = engine.stream(&config).unwrap();
+    let own = engine.info().unwrap().model.sampler_config(Sampler::Ddpm, 4);
+    let sampler = SamplerConfig { spacing: TimestepSpacing::Leading, ..own };
+    let stream = engine.stream(&StreamConfig::new(sampler, 0)).unwrap();
     let mut timesteps = Vec::new();
     loop {
         let status = stream.status();
@@ -388,7 +379,7 @@ fn a_failed_load_says_the_same_every_time() {
     let failures = [
         ("absent", ErrorKind::Io),
         ("wrong_channels", ErrorKind::Model),
-        ("class_labels", ErrorKind::Unsupported),
+        ("extra_input", ErrorKind::Model),
         // Streams are one picture each.
         ("fixed_batch_2", ErrorKind::Model),
     ];
