@@ -73,7 +73,7 @@ bench: fetch ## the benchmarks
 # Each is a program and its arguments after the models' folder. What repeats does so seldom: memcheck
 # is slow. Left out: frame_path (it replaces malloc, as memcheck does) and plugin (memcheck forgets
 # the names of what was unloaded).
-MEMCHECK_TESTS := arguments frames log_callback threads lifetimes:2
+MEMCHECK_TESTS := arguments frames samplers log_callback threads lifetimes:2
 MEMCHECK := valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
     --show-leak-kinds=definite --suppressions=tests/c/valgrind.supp
 

@@ -802,10 +802,13 @@ DDPM_API ddpm_result ddpm_stream_get_status(ddpm_stream *stream, ddpm_stream_sta
 DDPM_API ddpm_result ddpm_stream_wait(ddpm_stream *stream, uint32_t timeout_ms);
 
 // Starts the stream over with this seed: the next `ddpm_step` is its first. The result of a step
-// that runs is thrown away, and an error of an earlier step is forgotten.
+// that runs is thrown away, and an error of an earlier step is forgotten. A run without steps has its
+// image as a new frame.
 //
 // Does not block or allocate. Any thread. Errors: INVALID_ARGUMENT for NULL; ENGINE_CLOSED.
-DDPM_API ddpm_result ddpm_stream_reset(ddpm_stream *stream, uint64_t seed);
+DDPM_API
+ddpm_result ddpm_stream_reset(ddpm_stream *stream,
+                              uint64_t seed);
 
 // Ends the run: the result of a step that runs is thrown away, `ddpm_step` returns DONE and the
 // status is CANCELLED until `ddpm_stream_reset`. The last frame can still be copied.

@@ -174,6 +174,11 @@ fn frames_go_from_noise_to_picture() {
 }
 
 #[test]
+fn every_sampler_and_setting_reaches_c() {
+    holds("samplers.c", &[]);
+}
+
+#[test]
 fn handles_end_in_any_order_at_any_time() {
     holds("lifetimes.c", &["40"]);
 }
@@ -312,7 +317,7 @@ fn examples_refuse_what_they_do_not_know() {
     let program = compile("reveal_usage", "examples/reveal.c", Link::Shared, &[]);
     for (arguments, expected) in [
         (&["m.onnx", "--steps", "many"][..], "--steps: found \"many\""),
-        (&["m.onnx", "--sampler", "euler"], "--sampler: found \"euler\", expected ddpm or ddim"),
+        (&["m.onnx", "--sampler", "best"], "sampler: found \"best\", expected one of ddpm, ddim,"),
         (&["m.onnx", "--speed", "9"], "unknown option --speed"),
         (&[], "usage: reveal MODEL"),
     ] {

@@ -173,7 +173,8 @@ pub unsafe extern "C" fn ddpm_stream_wait(
 }
 
 /// Starts the stream over with this seed: the next `ddpm_step` is its first. The result of a step
-/// that runs is thrown away, and an error of an earlier step is forgotten.
+/// that runs is thrown away, and an error of an earlier step is forgotten. A run without steps has its
+/// image as a new frame.
 ///
 /// Does not block or allocate. Any thread. Errors: INVALID_ARGUMENT for NULL; ENGINE_CLOSED.
 ///

@@ -132,18 +132,52 @@ static void stream_descriptors(ddpm_engine *engine) {
     CHECK_ERROR(ddpm_stream_create(engine, NULL, &stream), DDPM_ERROR_INVALID_ARGUMENT, "desc: found NULL");
     CHECK_ERROR(ddpm_stream_create(engine, &good, NULL), DDPM_ERROR_INVALID_ARGUMENT, "stream: found NULL");
     CHECK_FIELD(struct_size, 0, "desc: struct_size is 0");
-    CHECK_FIELD(sampler, 3, "desc.sampler: found 3, expected one of DDPM_SAMPLER_DEFAULT (0)");
+    CHECK_FIELD(sampler, 999, "desc.sampler: found 999, expected one of DDPM_SAMPLER_DEFAULT (0), ddpm (1)");
+    CHECK_FIELD(sampler, UINT32_MAX, "desc.sampler: found 4294967295");
     CHECK_FIELD(spacing, 4, "desc.spacing: found 4");
-    CHECK_FIELD(clip, 3, "desc.clip: found 3");
-    CHECK_FIELD(variance_type, 3, "desc.variance_type: found 3");
+    CHECK_FIELD(clip, 4, "desc.clip: found 4");
+    CHECK_FIELD(variance_type, 5, "desc.variance_type: found 5");
     CHECK_FIELD(preview, 3, "desc.preview: found 3");
-    CHECK_FIELD(reserved, 9, "desc.reserved: found 9");
-    CHECK_FIELD(steps, 1001, "1001");
-    CHECK_FIELD(steps, UINT32_MAX, "4294967295");
-    CHECK_FIELD(eta, 0.5f, "eta: found 0.5");
-    CHECK_FIELD(clip_range, 1.0f, "clip_range: found 1");
+    CHECK_FIELD(solver_type, 5, "desc.solver_type: found 5");
+    CHECK_FIELD(sigmas, 4, "desc.sigmas: found 4");
+    CHECK_FIELD(final_alpha, 3, "desc.final_alpha: found 3");
+    CHECK_FIELD(clipped_epsilon, 3, "desc.clipped_epsilon: found 3, expected one of DDPM_SWITCH_DEFAULT (0)");
+    CHECK_FIELD(lower_order_final, 3, "desc.lower_order_final: found 3");
+    CHECK_FIELD(euler_at_final, 3, "desc.euler_at_final: found 3");
+    CHECK_FIELD(fractional_timesteps, 3, "desc.fractional_timesteps: found 3");
+    CHECK_FIELD(image_format, 2, "desc.image_format: found 2, expected one of DDPM_IMAGE_RGBA8 (0)");
+    CHECK_FIELD(steps, 1001, "desc.steps: found 1001, expected 1 to 1000");
+    CHECK_FIELD(steps, UINT32_MAX, "desc.steps: found 4294967295");
+    CHECK_FIELD(eta, 0.5f, "desc.eta: found 0.5, but ddpm has none");
+    CHECK_FIELD(solver_order, 2, "desc.solver_order: found 2, but ddpm has none");
+    CHECK_FIELD(solver_type, DDPM_SOLVER_BH2, "desc.solver_type: found bh2, but ddpm has none");
+    CHECK_FIELD(clipped_epsilon, DDPM_SWITCH_ON, "desc.clipped_epsilon: found true, but ddpm has none");
+    CHECK_FIELD(clip_range, 1.0f, "desc.clip_range: found 1, expected 0 unless desc.clip is DDPM_CLIP_RANGE");
+    CHECK_FIELD(dynamic_ratio, 0.9f, "desc.dynamic_ratio: found 0.9, expected 0 unless desc.clip is DDPM_CLIP_DYNAMIC");
+    CHECK_FIELD(dynamic_max, 2, "desc.dynamic_max: found 2");
+    CHECK_FIELD(image_row_stride, 32, "desc.image_row_stride: found 32, expected 0 as desc.image is NULL");
     good.clip = DDPM_CLIP_RANGE;
-    CHECK_ERROR(ddpm_stream_create(engine, &good, &stream), DDPM_ERROR_INVALID_ARGUMENT, "clip");
+    CHECK_ERROR(ddpm_stream_create(engine, &good, &stream), DDPM_ERROR_INVALID_ARGUMENT, "desc.clip_range: found 0");
+    good.clip = DDPM_CLIP_DYNAMIC;
+    good.dynamic_ratio = 1.5f;
+    CHECK_ERROR(ddpm_stream_create(engine, &good, &stream), DDPM_ERROR_INVALID_ARGUMENT, "desc.dynamic_ratio: found 1.5");
+    good.dynamic_ratio = 0;
+    good.dynamic_max = 0.5f;
+    CHECK_ERROR(ddpm_stream_create(engine, &good, &stream), DDPM_ERROR_INVALID_ARGUMENT, "desc.dynamic_max: found 0.5");
+    good.clip = DDPM_CLIP_DEFAULT;
+    good.dynamic_max = 0;
+    good.sampler = DDPM_SAMPLER_DPMPP;
+    good.solver_order = 4;
+    CHECK_ERROR(ddpm_stream_create(engine, &good, &stream), DDPM_ERROR_INVALID_ARGUMENT,
+                "desc.solver_order: found 4 with dpmpp, expected 1 to 3");
+
+    /* An older caller's struct, which ended behind `preview`: what lies behind it is not read. */
+    memset(&good, 0xCD, sizeof good);
+    memset(&good, 0, 48);
+    good.struct_size = 48;
+    good.steps = 3;
+    CHECK_OK(ddpm_stream_create(engine, &good, &stream));
+    CHECK_OK(ddpm_stream_destroy(stream));
 }
 
 static void stream_arguments(ddpm_stream *stream) {

@@ -65,9 +65,11 @@ static void *step_from_elsewhere(void *argument) {
 
 int main(int argc, char **argv) {
     pthread_t elsewhere;
-    unsigned char pixels[8 * 8 * 4];
+    unsigned char pixels[8 * 8 * 4] = {0};
+    float values[8 * 8 * 3] = {0};
+    ddpm_stream_desc still_desc = DDPM_STREAM_DESC_INIT;
     ddpm_engine *engine;
-    ddpm_stream *stream;
+    ddpm_stream *stream, *still = NULL;
     ddpm_result stepped = DDPM_OK;
     void *volatile probe;
     int frames = 0;
@@ -80,6 +82,10 @@ int main(int argc, char **argv) {
 
     engine = load_engine(argv[1], "slow.onnx");
     stream = make_stream(engine, 20, 1);
+    /* An image and no step to make. */
+    still_desc.image = pixels;
+    still_desc.image_size = sizeof pixels;
+    CHECK_OK(ddpm_stream_create(engine, &still_desc, &still));
     let_worker_sleep();
     allocations = 0;
     counting = 1;
@@ -95,6 +101,9 @@ int main(int argc, char **argv) {
     CHECK(ddpm_stream_reset(stream, 2) == DDPM_OK);
     CHECK(ddpm_step(stream) == DDPM_OK);
     CHECK(ddpm_stream_cancel(stream) == DDPM_OK);
+    CHECK(ddpm_stream_reset(still, 2) == DDPM_OK && ddpm_step(still) == DDPM_DONE);
+    CHECK(ddpm_stream_copy_frame(still, pixels, sizeof pixels, 0, NULL) == DDPM_OK);
+    CHECK(ddpm_engine_add_noise(engine, values, values, 8 * 8 * 3, 500, values) == DDPM_OK);
     counting = 0;
     CHECK(frames > 1);
     if (allocations != 0) {
@@ -105,6 +114,7 @@ int main(int argc, char **argv) {
     CHECK(pthread_create(&elsewhere, NULL, step_from_elsewhere, stream) == 0);
     CHECK(pthread_join(elsewhere, NULL) == 0);
     CHECK_OK(ddpm_stream_destroy(stream));
+    CHECK_OK(ddpm_stream_destroy(still));
     CHECK_OK(ddpm_engine_destroy(engine));
     return 0;
 }

@@ -44,10 +44,12 @@ int main(int argc, char **argv) {
     expect_failure(&desc, DDPM_ERROR_MODEL, "two_channels.onnx", "channels");
     desc.model_path = path_in(argv[1], "wrong_channels.onnx");
     expect_failure(&desc, DDPM_ERROR_MODEL, "wrong_channels.onnx", "1");
-    desc.model_path = path_in(argv[1], "learned_range.onnx");
-    expect_failure(&desc, DDPM_ERROR_UNSUPPORTED, "learned_range.onnx", "6");
-    desc.model_path = path_in(argv[1], "class_labels.onnx");
-    expect_failure(&desc, DDPM_ERROR_UNSUPPORTED, "class_labels.onnx", "class_labels");
+    desc.model_path = path_in(argv[1], "missing_variance.onnx");
+    expect_failure(&desc, DDPM_ERROR_MODEL, "missing_variance.onnx", "learned_range");
+    desc.model_path = path_in(argv[1], "extra_input.onnx");
+    expect_failure(&desc, DDPM_ERROR_MODEL, "extra_input.onnx", "context");
+    desc.model_path = path_in(argv[1], "version_2.onnx");
+    expect_failure(&desc, DDPM_ERROR_UNSUPPORTED, "version_2.onnx", "ddpm.version");
     desc.model_path = path_in(argv[1], "lin.onnx");
     desc.width = 9;
     expect_failure(&desc, DDPM_ERROR_MODEL, "width: found 9", "8");

@@ -57,8 +57,16 @@ int main(int, char** argv) {
     CHECK(engine.wait().value());
     CHECK(engine.wait(0ms).value() && engine.wait(-1ms).value() && engine.wait(std::chrono::hours(10000)).value());
     CHECK(engine.info()->width == 8);
+    CHECK(engine.class_name(0).error().code == DDPM_ERROR_INVALID_ARGUMENT);
+    float mixed[2] = {0.5f, -1.0f};
+    const float noise[2] = {0.0f, 0.0f};
+    CHECK(engine.add_noise(mixed, noise, 2, 0, mixed).ok() && mixed[0] < 0.5f && mixed[0] > 0.49f);
+    CHECK(!engine.add_noise(mixed, noise, 2, 1000, mixed).ok());
+    CHECK(ddpm::sampler_from_name("unipc-3")->order == 3);
+    CHECK(!ddpm::sampler_from_name("best").ok());
 
     ddpm::stream_desc options;
+    options.sampler = DDPM_SAMPLER_DPMPP;
     options.steps = 2;
     ddpm::stream stream = std::move(ddpm::stream::create(engine, options)).value();
     ddpm::stream other = std::move(ddpm::stream::create(engine, options)).value();

@@ -380,6 +380,7 @@ fn a_failed_load_says_the_same_every_time() {
         ("absent", ErrorKind::Io),
         ("wrong_channels", ErrorKind::Model),
         ("extra_input", ErrorKind::Model),
+        ("version_2", ErrorKind::Unsupported),
         // Streams are one picture each.
         ("fixed_batch_2", ErrorKind::Model),
     ];
