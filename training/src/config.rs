@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use ddpm::model::ModelConfig;
 use ddpm::noise_schedule::BetaSchedule;
+use ddpm::sampler::SamplerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::network::UNetConfig;
@@ -155,11 +156,18 @@ impl Config {
     /// The model as the engine describes it.
     pub fn model_config(&self) -> Result<ModelConfig> {
         let d = &self.diffusion;
+        let defaults = ModelConfig::ddpm(IMAGE_CHANNELS, self.data.height, self.data.width);
         let config = ModelConfig {
+            sampler: SamplerConfig {
+                steps: defaults.sampler.steps.min(d.num_train_timesteps),
+                // It is trained on whole timesteps, and exported with an integer input.
+                fractional_timesteps: false,
+                ..defaults.sampler
+            },
             prediction_type: d.prediction_type.parse()?,
             beta_schedule: BetaSchedule::from_name(&d.beta_schedule, d.beta_start, d.beta_end)?,
             num_train_timesteps: d.num_train_timesteps,
-            ..ModelConfig::ddpm(IMAGE_CHANNELS, self.data.height, self.data.width)
+            ..defaults
         };
         config.validate()?;
         Ok(config)

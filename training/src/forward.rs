@@ -182,10 +182,14 @@ impl Denoiser for BurnDenoiser {
         &mut self,
         sample: ArrayView4<f32>,
         timesteps: &[f64],
+        labels: &[i64],
         mut output: ArrayViewMut4<f32>,
     ) -> ddpm::error::Result<()> {
         let (n, c, h, w) = sample.dim();
         let fault = |what: &str| Error::new(ErrorKind::InvalidArgument, what);
+        if !labels.is_empty() {
+            return Err(fault("labels: found some, but the network has no classes"));
+        }
         let planes = sample.as_slice().ok_or_else(|| fault("sample is not contiguous"))?;
         let mut pixels = vec![0.0; planes.len()];
         transpose_pixels(planes, &mut pixels, c, h * w, false);

@@ -19,7 +19,7 @@ pub fn sample(
     device: &Device,
 ) -> Result<Vec<f32>> {
     let model = config.model_config()?;
-    let sampler = model.sampler_config(Sampler::Ddim { eta: 0.0 }, steps);
+    let sampler = model.sampler_config(Sampler::Ddim, steps);
     let mut run = Run::new(&model, &sampler, seed, count)?;
     let mut denoiser =
         BurnDenoiser::new(model, config.model.clone(), parameters.clone(), device.clone());

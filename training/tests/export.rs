@@ -78,8 +78,8 @@ fn constant_and_nearly_constant_images_are_reproduced() {
             1.0 + spread * ((n * 7 + c * 5 + y * 3 + x * 11) % 13) as f32 / 4.0
         });
         let (mut a, mut b) = (Array4::zeros(sample.dim()), Array4::zeros(sample.dim()));
-        exported.predict(sample.view(), &[10.0, 990.0], a.view_mut()).unwrap();
-        trained.predict(sample.view(), &[10.0, 990.0], b.view_mut()).unwrap();
+        exported.predict(sample.view(), &[10.0, 990.0], &[], a.view_mut()).unwrap();
+        trained.predict(sample.view(), &[10.0, 990.0], &[], b.view_mut()).unwrap();
         let worst = (&a - &b).iter().fold(0f32, |m, d| m.max(d.abs()));
         assert!(worst <= TOLERANCE, "spread {spread}: {worst}");
     }

@@ -5,11 +5,12 @@ mod protobuf;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 use ddpm::model::{Denoiser, ModelConfig};
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions, Provider};
 use ddpm::rng::{self, Purpose};
+use ddpm::sampler::Thresholding;
 use ndarray::Array4;
 
 use crate::checkpoint::write_atomically;
@@ -86,11 +87,8 @@ fn metadata(
         ("beta_schedule", model.beta_schedule.name().to_string()),
         ("num_train_timesteps", model.num_train_timesteps.to_string()),
         ("rescale_betas_zero_snr", model.rescale_betas_zero_snr.to_string()),
-        ("variance_type", model.variance_type.name().to_string()),
-        (
-            "clip_sample_range",
-            model.clip_sample_range.map_or("none".to_string(), |range| range.to_string()),
-        ),
+        ("variance_type", model.sampler.variance_type.name().to_string()),
+        ("clip_sample_range", clip_sample_range(model)?),
         ("width", model.width.to_string()),
         ("height", model.height.to_string()),
         ("color", model.color.name().to_string()),
@@ -101,6 +99,14 @@ fn metadata(
         entries.push(("beta_end", end.to_string()));
     }
     Ok(entries)
+}
+
+fn clip_sample_range(model: &ModelConfig) -> Result<String> {
+    match model.sampler.thresholding {
+        Thresholding::Off => Ok("none".to_string()),
+        Thresholding::Clip(range) => Ok(range.to_string()),
+        Thresholding::Dynamic { .. } => bail!("the metadata has no key for dynamic thresholding"),
+    }
 }
 
 /// One forward pass, by which a load can check itself; none where the output is all 0, as that of
@@ -123,7 +129,7 @@ fn predict(denoiser: &mut dyn Denoiser, seed: u64, timesteps: &[f64]) -> Result<
     if let Some(values) = sample.as_slice_mut() {
         rng::fill_standard_normal(seed, Purpose::InitialNoise, 0, values);
     }
-    denoiser.predict(sample.view(), timesteps, out.view_mut())?;
+    denoiser.predict(sample.view(), timesteps, &[], out.view_mut())?;
     Ok(out.into_raw_vec_and_offset().0)
 }
 
