@@ -13,5 +13,6 @@ mod ode_orders;
 mod order_table;
 mod properties;
 mod rows;
+#[path = "../common/samplers.rs"]
 mod samplers;
 mod sde_orders;

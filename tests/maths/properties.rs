@@ -206,6 +206,15 @@ fn schedules(total: usize) -> Vec<NoiseSchedule> {
 }
 
 #[test]
+fn all_forms_are_all() {
+    let names: Vec<String> = all_forms().into_iter().map(Form::name).collect();
+    assert_eq!(names.len(), 35, "{names:?}");
+    for name in ["ddim eta 0.5", "dpmpp-sde-3 heun", "unipc-1 bh2", "deis-3", "tcd eta 1", "lcm"] {
+        assert!(names.iter().any(|known| known == name), "{name} is not in {names:?}");
+    }
+}
+
+#[test]
 fn every_number_of_steps_gives_a_finite_table_that_finds_a_constant_image() {
     let counts: Vec<usize> = (1..=60).collect();
     check_all(&schedules(60)[0], &counts, SigmaSpacing::ALL);
