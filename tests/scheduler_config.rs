@@ -91,7 +91,7 @@ fn classes() -> Vec<(&'static str, BetaSchedule, SamplerConfig)> {
         ("HeunDiscreteScheduler", HEUN_BETAS, of(Sampler::Heun, &linspace)),
         ("PNDMScheduler", DDPM_BETAS, to_first(of(Sampler::PndmPrk, &leading))),
         ("LCMScheduler", LATENT_BETAS, of(Sampler::Lcm, &leading)),
-        ("TCDScheduler", LATENT_BETAS, of(Sampler::Tcd, &leading)),
+        ("TCDScheduler", LATENT_BETAS, to_first(of(Sampler::Tcd, &leading))),
     ]
 }
 
@@ -268,10 +268,13 @@ fn what_follows_the_last_timestep_is_each_classes_own_key() {
             assert_eq!(sampler(class, values).final_alpha, expected, "{class}");
         }
     };
-    for class in
-        ["DDIMScheduler", "DDIMInverseScheduler", "PNDMScheduler", "LCMScheduler", "TCDScheduler"]
-    {
+    for class in ["DDIMScheduler", "DDIMInverseScheduler", "PNDMScheduler", "LCMScheduler"] {
         one_or_first(class, "set_alpha_to_one", json!(true), json!(false));
+    }
+    // TCD's step goes to timestep 0 whatever the key says.
+    for value in [true, false] {
+        let found = sampler("TCDScheduler", json!({"set_alpha_to_one": value}));
+        assert_eq!(found.final_alpha, FinalAlpha::First);
     }
     one_or_first("DDIMInverseScheduler", "set_alpha_to_zero", json!(true), json!(false));
     for class in
@@ -504,12 +507,14 @@ fn keys_without_use_are_named_in_one_warning() {
     let text = json!({
         "_class_name": "TCDScheduler", "clip_sample": true, "thresholding": true,
         "sample_max_value": 2.0, "clip_sample_range": 1, "dynamic_thresholding_ratio": 0.9,
-        "timestep_scaling": 1.0,
+        "timestep_scaling": 1.0, "set_alpha_to_one": false,
     });
     SchedulerConfig::from_json(&text.to_string(), "s.json", &log).unwrap();
     let warnings = at(&seen, LogLevel::Warning);
     let named = ["clip_sample true", "thresholding true", "sample_max_value 2.0"];
-    let named = [&named[..], &["dynamic_thresholding_ratio 0.9", "timestep_scaling 1.0"]].concat();
+    let others =
+        ["dynamic_thresholding_ratio 0.9", "timestep_scaling 1.0", "set_alpha_to_one false"];
+    let named = [named, others].concat();
     assert!(
         warnings.len() == 1 && named.iter().all(|key| warnings[0].contains(key)),
         "{warnings:?}"
