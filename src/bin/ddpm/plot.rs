@@ -151,8 +151,9 @@ impl Panel {
             let radius = radius + 1.5 * (count - 1 - index) as f64;
             for (k, &(t, alpha_bar)) in series.marks.iter().enumerate() {
                 let sigma = ((1.0 - alpha_bar) / alpha_bar).sqrt();
+                let t_shown = (t * 1e3).round() / 1e3;
                 let tip = format!(
-                    "step {k}: t = {t:.7}, alpha_bar = {alpha_bar:.4e}, sigma = {sigma:.4e}"
+                    "step {k}: t = {t_shown}, alpha_bar = {alpha_bar:.4e}, sigma = {sigma:.4e}"
                 );
                 let at = (self.x(t), self.y(value(alpha_bar)));
                 chart.dot(Ink::Series(index), at, radius, &tip);

@@ -87,9 +87,6 @@ impl Run {
             sampler.strength = strength;
         }
         let image = self.image.as_ref().map(|path| picture::read(path, model)).transpose()?;
-        if sampler.kind.is_inverse() && output.ends_in("png") {
-            console.note("a PNG holds the noise to [-1, 1]; -o NAME.safetensors keeps all of it");
-        }
         let start = RunStart {
             seed: self.seed,
             label: self.class.label(&info)?,
@@ -99,6 +96,9 @@ impl Run {
         let count = self.count as usize;
         let batch = self.batch(count, info.fixed_batch, model.sample_len(1)?)?;
         let mut run = ddpm::run::Run::starting(model, &sampler, start, batch)?;
+        if sampler.kind.is_inverse() && output.ends_in("png") {
+            console.note("a PNG holds the noise to [-1, 1]; -o NAME.safetensors keeps all of it");
+        }
         let Drawn { samples, model_calls, run_time } =
             draw(&mut run, &mut denoiser, self.seed, count)?;
         let bytes = if output.ends_in("png") {

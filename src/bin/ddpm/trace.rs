@@ -84,16 +84,17 @@ impl Trace {
             .collect::<Result<Vec<_>>>()?;
         let count = |is: &dyn Fn(usize) -> bool| (0..rows.len()).filter(|&k| is(k)).count();
         let own = count(&|k| rows[k].draws_noise() && given_noise[k].is_none());
+        let (all, seed) = (rows.len(), self.seed);
         if own > 0 {
             console.note(&format!(
-                "{own} of {} steps draw noise that the file does not give: that of seed {}",
-                rows.len(),
-                self.seed
+                "noise of {own} of {all} steps is not in the file: that of seed {seed} is used"
             ));
         }
         let unused = count(&|k| !rows[k].draws_noise() && given_noise[k].is_some());
         if unused > 0 {
-            console.note(&format!("{unused} steps draw no noise: theirs in the file is not used"));
+            console.note(&format!(
+                "noise of {unused} of {all} steps in the file is not used: none is drawn there"
+            ));
         }
 
         let item = x_t.len();
