@@ -220,7 +220,15 @@ def main():
     twice = [node("Concat", ["sample", "sample"], ["out_sample"], axis=1)]
     write("learned_range", twice, output=["N", 6, 8, 8])
     write("gray_variance", twice, sample=["N", 1, 8, 8], output=["N", 2, 8, 8])
-    write("open_variance", twice, output=["N", "channels", 8, 8], metadata={"ddpm.variance_type": "learned"})
+    # Shape inference cannot see through Compress, so the channels stay open.
+    write("open_variance", [
+        node("Concat", ["sample", "sample"], ["twice"], axis=1),
+        node("ReduceMax", ["timestep"], ["t"], keepdims=0),
+        node("Expand", ["t", "six"], ["ts"]),
+        node("GreaterOrEqual", ["ts", "zero"], ["kept"]),
+        node("Compress", ["twice", "kept"], ["out_sample"], axis=1),
+    ], [const("six", [6], np.int64), const("zero", 0, np.int64)], output=["N", "channels", 8, 8],
+          metadata={"ddpm.variance_type": "learned"})
     write("unused_variance", twice, output=["N", 6, 8, 8], metadata={"ddpm.variance_type": "fixed_large"})
     write("missing_variance", lin_nodes(), [HALF], metadata={"ddpm.variance_type": "learned_range"})
     write("gray", lin_nodes(), [HALF], sample=["N", 1, 8, 8])
