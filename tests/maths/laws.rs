@@ -9,27 +9,29 @@ use ddpm::noise_schedule::{BetaSchedule, NoiseSchedule};
 pub const LAMBDA: (f64, f64) = (4.6, -5.1);
 
 /// A schedule whose lambda falls evenly with t, so that equal steps in t are equal steps in lambda: what
-/// the papers' orders are stated in. 1280 = 5 x 256 intervals.
-pub fn even_schedule() -> (BetaSchedule, usize) {
-    const T: usize = 1281;
+/// the papers' orders are stated in. 3840 = 15 x 256 intervals.
+pub fn even_noise_schedule() -> NoiseSchedule {
+    const T: usize = 3841;
     let (first, last) = LAMBDA;
     let alpha_bar = |t: usize| {
         let lambda = first + (last - first) * t as f64 / (T - 1) as f64;
         1.0 / (1.0 + (-2.0 * lambda).exp())
     };
     let beta = |t: usize| 1.0 - alpha_bar(t) / if t > 0 { alpha_bar(t - 1) } else { 1.0 };
-    (BetaSchedule::Given(Arc::from_iter((0..T).map(beta))), T)
-}
-
-pub fn even_noise_schedule() -> NoiseSchedule {
-    let (betas, total) = even_schedule();
-    NoiseSchedule::new(&betas, total).unwrap()
+    NoiseSchedule::new(&BetaSchedule::Given((0..T).map(beta).collect()), T).unwrap()
 }
 
 /// `steps` timesteps from T - 1, evenly spread, to step from each to the next and from the last to 0.
 pub fn even_timesteps(total: usize, steps: usize) -> Arc<[usize]> {
     assert_eq!((total - 1) % steps, 0);
     (0..steps).map(|i| (total - 1) / steps * (steps - i)).collect()
+}
+
+/// The same, but of every two steps the first is twice as long as the second.
+pub fn uneven_timesteps(total: usize, steps: usize) -> Arc<[usize]> {
+    assert_eq!((total - 1) * 2 % (3 * steps), 0);
+    let short = (total - 1) * 2 / (3 * steps);
+    (0..steps).map(|i| total - 1 - (i / 2 * 3 + i % 2 * 2) * short).collect()
 }
 
 /// A law of the data, with what follows from it at a level alpha_bar of noise.

@@ -7,7 +7,7 @@ use ddpm::sampler::{FinalAlpha, Sampler, SamplerConfig, SigmaSpacing, SolverType
 use ddpm::step::{Combination, Row};
 use ddpm::timesteps::TimestepSpacing;
 
-use super::laws::{Gaussian, Law, Mixture, even_noise_schedule, even_timesteps};
+use super::laws::{Gaussian, Law, Mixture, even_noise_schedule, even_timesteps, uneven_timesteps};
 use super::rows::end_of;
 use super::samplers::Form;
 
@@ -153,6 +153,31 @@ fn karras_and_exponential_sigmas_keep_the_order() {
     }
 }
 
+/// The config of so many steps, each second one half as long as the one before: a formula that takes
+/// neighbouring steps for equal, or one ratio of theirs for another, loses an order here.
+fn uneven_config(form: Form, total: usize, steps: usize) -> SamplerConfig {
+    let timesteps = Some(uneven_timesteps(total, steps));
+    SamplerConfig { timesteps, ..even_config(&form.config(), total, steps) }
+}
+
+#[test]
+fn uneven_steps_keep_the_order() {
+    let schedule = even_noise_schedule();
+    for Claim { form, expected, .. } in &CLAIMS {
+        if matches!(form.kind, Sampler::Pndm | Sampler::PndmPrk) {
+            // Adams and Bashforth's weights are those of equal steps.
+            continue;
+        }
+        let error = |&steps: &usize| {
+            let config = uneven_config(*form, schedule.num_train_timesteps(), steps);
+            let table = step_table(&schedule, PredictionType::Epsilon, &config).unwrap();
+            error_of(table.rows(), schedule.alphas_cumprod()[0], &Mixture::TWO)
+        };
+        let errors: Vec<f64> = STEPS.iter().map(error).collect();
+        assert_order(&errors, *expected, &form.name());
+    }
+}
+
 /// The published third-order update (the authors' code, k-diffusion, diffusers) takes the Taylor
 /// expansion's second difference once where the integral over lambda has it twice. The tables keep
 /// what is published; this holds that nothing else is between it and the third order.
@@ -163,7 +188,7 @@ fn dpmpp_of_order_3_lacks_only_half_of_its_second_difference() {
     let form = DPMPP.with_order(3);
     let lambda = |a: f64| 0.5 * (a / (1.0 - a)).ln();
     let with_twice = |steps: usize| {
-        let config = even_config(&form.config(), schedule.num_train_timesteps(), steps);
+        let config = uneven_config(form, schedule.num_train_timesteps(), steps);
         let table = step_table(&schedule, PredictionType::Epsilon, &config).unwrap();
         let mut rows = table.rows().to_vec();
         let levels: Vec<f64> = rows.iter().map(|row| row.alpha_cumprod).chain([end]).collect();
