@@ -149,10 +149,12 @@ fn every_sampler_of_an_order_above_1_has_the_moments_of_gaussian_data_in_25_step
         sde(2),
         sde(3),
     ] {
+        // DDIM misses s = 1.5 by 0.062 with as many steps; what draws noise in every step has more to lose.
+        let most = if form.is_random() { 0.07 } else { 0.025 };
         // The last step, from t = 39 with its sigma of 0.19 to the clean sample, is of order 1 in
         // all of them: of narrow data (s = 0.2) it loses most of what is lost.
         samples_have_the_moments_of_the_data(form, 25, |channel, bias| {
-            bias.abs() < if channel.law.s < 0.5 { 0.4 } else { 0.08 }
+            bias.abs() < if channel.law.s < 0.5 { 0.22 } else { most }
         });
     }
 }
