@@ -63,6 +63,7 @@ impl Loading<'_> {
         let ports = |outlets: &[Outlet]| outlets.iter().map(Port::from).collect::<Vec<_>>();
         let (inputs, outputs) = (ports(session.inputs()), ports(session.outputs()));
         let roles = Roles::find(&inputs, &outputs, overrides, &name)?;
+        let contract = roles.contract(&inputs, &outputs);
         let pairs = metadata_pairs(&session)
             .map_err(|error| Error::new(ErrorKind::Model, format!("{name}: metadata: {error}")))?;
         let log = &options.log;
@@ -86,6 +87,7 @@ impl Loading<'_> {
         let info = OnnxInfo {
             provider,
             fallback_reason: None,
+            contract,
             model,
             classes: if classes.is_some() { metadata.classes } else { Vec::new() },
             fixed_batch,

@@ -32,7 +32,7 @@ use crate::sampler::{Thresholding, VarianceType};
 pub use interrupt::Interrupt;
 pub use provider::Provider;
 pub use scheduler_config::SchedulerConfig;
-pub use session::{OnnxDenoiser, OnnxInfo};
+pub use session::{Contract, OnnxDenoiser, OnnxInfo};
 pub use tensors::{NamedTensors, TensorFile};
 
 /// Where a model comes from.

@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 
+use super::Contract;
 use super::ModelOverrides;
 use super::ports::{Image, Label, Port, Ports, Timestep, best_named, dims_text, refuse};
 
@@ -73,6 +74,19 @@ impl Roles {
         }
         let output = outs.pick(OUTPUT, overrides.output.as_deref(), OUTPUT_NAMES, Image::of)?;
         Ok(Self { sample, timestep, label, output })
+    }
+
+    /// The roles as the graph declares what plays them.
+    pub(super) fn contract(&self, inputs: &[Port], outputs: &[Port]) -> Contract {
+        let declared = |ports: &[Port], name: &str| {
+            ports.iter().find(|port| port.name == name).map(Port::to_string).unwrap_or_default()
+        };
+        Contract {
+            sample: declared(inputs, &self.sample.name),
+            timestep: declared(inputs, &self.timestep.name),
+            labels: self.label.as_ref().map(|label| declared(inputs, &label.name)),
+            output: declared(outputs, &self.output.name),
+        }
     }
 
     /// The batch the graph is fixed to; `None` for any. Errors: `Model` where it says two.

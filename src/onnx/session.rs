@@ -27,6 +27,20 @@ use super::{ModelSource, OnnxOptions};
 /// exporter's, is off by more than this.
 const GOLDEN_TOLERANCE: f64 = 2e-3;
 
+/// The inputs and the output that a model is run by, each as the graph declares it, such as
+/// `"sample" float32 [?, 3, 16, 16]`; an open dimension is a question mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contract {
+    /// Takes the sample x_t.
+    pub sample: String,
+    /// Takes the timestep.
+    pub timestep: String,
+    /// Takes the class labels, where there are any.
+    pub labels: Option<String>,
+    /// Gives the prediction.
+    pub output: String,
+}
+
 /// What a loaded model turned out to be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OnnxInfo {
@@ -34,6 +48,8 @@ pub struct OnnxInfo {
     pub provider: Provider,
     /// Why `Auto` uses the CPU and not CUDA; `None` where it did not have to choose.
     pub fallback_reason: Option<String>,
+    /// Its inputs and its output.
+    pub contract: Contract,
     /// The model: its shape, its colour, how it was trained.
     pub model: ModelConfig,
     /// The names of its classes, from the metadata, label 0 first; empty where it does not name them,

@@ -57,13 +57,24 @@ fn info_tells_fixed_batches_classes_and_variances() {
     let classes = info("class_labels");
     assert_eq!(classes["class_names"], json!(["cat", "dog", "owl"]));
     assert_eq!(classes["model"]["classes"], json!({ "count": 3, "null": 3 }));
+    let contract = json!({
+        "sample": "\"sample\" float32 [?, 3, 8, 8]", "timestep": "\"timestep\" int64 [?]",
+        "labels": "\"class_labels\" int64 [?]", "output": "\"out_sample\" float32 [?, 3, 8, 8]",
+    });
+    assert_eq!(classes["contract"], contract);
     let learned = golden_path("models/eps_cosine_learned_range.onnx");
     let learned = command("info", &learned, "--json", None).json();
     assert_eq!(learned["model"]["gives_variance"], true);
     assert_eq!(learned["model"]["output_channels"], 6);
 
     let words = command("info", &model("class_labels"), "", None).ok().stdout;
-    for part in ["[N, 3, 8, 8]", "cat, dog, owl", "3 is no class", "linear betas 0.0001 to 0.02"] {
+    for part in [
+        "\"sample\" float32 [?, 3, 8, 8]",
+        "\"class_labels\" int64 [?]",
+        "cat, dog, owl",
+        "3 is no class",
+        "linear betas 0.0001 to 0.02",
+    ] {
         assert!(words.contains(part), "{part}: {words}");
     }
 }

@@ -50,6 +50,12 @@ impl Info {
         }
         let document = json!({
             "path": name,
+            "contract": {
+                "sample": info.contract.sample,
+                "timestep": info.contract.timestep,
+                "labels": info.contract.labels,
+                "output": info.contract.output,
+            },
             "model": describe::model(&info.model),
             "class_names": info.classes,
             "fixed_batch": info.fixed_batch,
@@ -64,8 +70,7 @@ impl Info {
 
 fn text(name: &str, info: &OnnxInfo, defaults: &[String], messages: &[String]) -> String {
     let model = &info.model;
-    let batch = info.fixed_batch.map_or("N".to_owned(), |batch| batch.to_string());
-    let size = format!("{}, {}]", model.height, model.width);
+    let contract = &info.contract;
     let classes = match model.classes {
         None => "none".to_owned(),
         Some(classes) => {
@@ -79,11 +84,13 @@ fn text(name: &str, info: &OnnxInfo, defaults: &[String], messages: &[String]) -
         (
             "sample",
             format!(
-                "[{batch}, {}, {size}, {} of {}x{} pixels",
-                model.channels, model.color, model.width, model.height
+                "{}, {} of {}x{} pixels",
+                contract.sample, model.color, model.width, model.height
             ),
         ),
-        ("output", format!("[{batch}, {}, {size}", model.output_channels())),
+        ("timestep", contract.timestep.clone()),
+        ("labels", contract.labels.clone().unwrap_or_default()),
+        ("output", contract.output.clone()),
         ("batch", info.fixed_batch.map_or("any".to_owned(), |batch| format!("{batch} only"))),
         ("predicts", model.prediction_type.to_string()),
         ("variance", variance.to_owned()),
