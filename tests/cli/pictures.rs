@@ -194,18 +194,18 @@ fn every_png_colour_type_becomes_the_models_channels() {
         (ColorType::Grayscale, BitDepth::Sixteen, &[77, 77], 77, [77; 3], [77, 77, 77, 255]),
         // Over black; where there is alpha it is kept, and the colour as it is.
         (ColorType::GrayscaleAlpha, BitDepth::Eight, &[200, 51], 40, [40; 3], [200, 200, 200, 51]),
-        // 0.2126 100 + 0.7152 150 + 0.0722 200 = 142.98.
+        // 0.299 100 + 0.587 150 + 0.114 200 = 140.75.
         (
             ColorType::Rgb,
             BitDepth::Eight,
             &[100, 150, 200],
-            143,
+            141,
             [100, 150, 200],
             [100, 150, 200, 255],
         ),
         (ColorType::Rgba, BitDepth::Eight, &[100, 150, 200, 0], 0, [0; 3], [100, 150, 200, 0]),
-        // The palette's second colour: 0.2126 255 + 0.0722 51 = 57.9.
-        (ColorType::Indexed, BitDepth::Eight, &[1], 58, [255, 0, 51], [255, 0, 51, 255]),
+        // The palette's second colour: 0.299 255 + 0.114 51 = 82.06.
+        (ColorType::Indexed, BitDepth::Eight, &[1], 82, [255, 0, 51], [255, 0, 51, 255]),
         // Its first is transparent.
         (ColorType::Indexed, BitDepth::Eight, &[0], 0, [0; 3], [0; 4]),
     ];

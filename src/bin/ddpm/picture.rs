@@ -12,7 +12,7 @@ use ddpm::model::{Color, ModelConfig};
 
 /// Reads a PNG of the model's size as one sample. Any colour type and depth is taken:
 ///
-/// - gray is repeated in red, green and blue; a gray model gets 0.2126 R + 0.7152 G + 0.0722 B;
+/// - gray is repeated in red, green and blue; a gray model gets 0.299 R + 0.587 G + 0.114 B;
 /// - a model without alpha gets the picture over black; to one with alpha a picture without is opaque.
 ///
 /// Errors: `Io` where the file cannot be read as a PNG; `InvalidArgument` for another size.
@@ -57,7 +57,7 @@ pub fn read(path: &Path, model: &ModelConfig) -> Result<Vec<f32>> {
         move |&[r, g, b, a]: &[f64; 4]| match model.color {
             // An exact gray stays what it is, which the sum need not.
             Color::Gray if r == g && g == b => r * a,
-            Color::Gray => (0.2126 * r + 0.7152 * g + 0.0722 * b) * a,
+            Color::Gray => (0.299 * r + 0.587 * g + 0.114 * b) * a,
             Color::Rgb => [r, g, b][c] * a,
             Color::Rgba => [r, g, b, a][c],
         }

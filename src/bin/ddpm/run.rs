@@ -65,7 +65,7 @@ Examples:
 
 The PNG holds the model's own values, 8 bits a channel, gray, rgb or rgba as the model is, without a
 change of gamma. An --image of any PNG colour type is converted: gray is repeated in red, green and
-blue; a gray model gets 0.2126 R + 0.7152 G + 0.0722 B; for a model without alpha the picture is put
+blue; a gray model gets 0.299 R + 0.587 G + 0.114 B; for a model without alpha the picture is put
 over black; for one with alpha a picture without is opaque.
 
 The same model, sampler, seed and batch give the same picture, bit for bit on one machine. A model
