@@ -212,8 +212,9 @@ fn resets_of_a_run_without_steps_never_show_it_done_without_a_frame() {
     let stream = engine.stream(&config).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| (0..2000).for_each(|seed| stream.reset(Some(seed)).unwrap()));
-        let mut newest = 0;
+        let (mut newest, started) = (0, Instant::now());
         while newest < 2001 {
+            assert!(started.elapsed() < HANG, "no frame after {newest}");
             assert_eq!(stream.step().unwrap(), StepOutcome::Done);
             if let Some((info, found)) = frame(&stream) {
                 assert!(info.generation > newest);
