@@ -1,5 +1,7 @@
 //! Everything a sampler can do, through streams.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use ddpm::model::Denoiser;
 use ddpm::noise_schedule::NoiseSchedule;
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions};
@@ -203,24 +205,34 @@ fn a_run_without_steps_is_done_at_once_and_its_image_is_the_frame() {
 }
 
 #[test]
-fn resets_of_a_run_without_steps_never_show_it_done_without_a_frame() {
+fn no_reset_of_a_run_without_steps_loses_its_frame_to_a_copy_at_that_moment() {
+    const RESETS: u64 = 20_000;
     let engine = loaded("lin");
     let (pixels, image) = ramp();
     let sampler = SamplerConfig { strength: 0.0, ..SamplerConfig::default() };
     let mut config = StreamConfig::new(sampler, 0);
     config.start.image = Some(image);
     let stream = engine.stream(&config).unwrap();
+    let newest = AtomicU64::new(0);
+    let started = Instant::now();
+    let lost = || started.elapsed() > HANG;
     std::thread::scope(|scope| {
-        scope.spawn(|| (0..2000).for_each(|seed| stream.reset(Some(seed)).unwrap()));
-        let (mut newest, started) = (0, Instant::now());
-        while newest < 2001 {
-            assert!(started.elapsed() < HANG, "no frame after {newest}");
-            assert_eq!(stream.step().unwrap(), StepOutcome::Done);
-            if let Some((info, found)) = frame(&stream) {
-                assert!(info.generation > newest);
-                assert_eq!(found, pixels);
-                newest = info.generation;
+        // Copies all the time, so some copies meet a reset half way.
+        scope.spawn(|| {
+            while newest.load(Ordering::Acquire) <= RESETS && !lost() {
+                if let Some((info, found)) = frame(&stream) {
+                    assert_eq!(found, pixels);
+                    newest.store(info.generation, Ordering::Release);
+                }
             }
+        });
+        for generation in 1..=RESETS + 1 {
+            while newest.load(Ordering::Acquire) < generation {
+                assert!(!lost(), "frame {generation} was never copied");
+                std::thread::yield_now();
+            }
+            stream.reset(Some(generation)).unwrap();
+            assert_eq!(stream.step().unwrap(), StepOutcome::Done);
         }
     });
 }
