@@ -394,7 +394,7 @@ enum ddpm_sampler
     // DPM-Solver++ of the diffusion SDE: draws noise. Orders 1 to 3.
     DDPM_SAMPLER_DPMPP_SDE = 5,
     // UniPC, predictor and corrector, orders 1 to 3 (Zhao et al. 2023).
-    DDPM_SAMPLER_UNI_PC = 6,
+    DDPM_SAMPLER_UNIPC = 6,
     // DEIS, log-rho multistep, orders 1 to 3 (Zhang and Chen 2023).
     DDPM_SAMPLER_DEIS = 7,
     // Euler's method in sigma space (Karras et al. 2022).

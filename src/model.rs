@@ -251,6 +251,6 @@ mod tests {
         assert_eq!(config.thresholding, Thresholding::Off);
         assert_eq!(config.variance_type, VarianceType::FixedLarge);
         config.validate().unwrap();
-        assert_eq!(model.sampler_config(Sampler::UniPc, 7).order, Some(3));
+        assert_eq!(model.sampler_config(Sampler::Unipc, 7).order, Some(3));
     }
 }

@@ -65,7 +65,7 @@ fn the_frame_path_makes_no_allocator_call_on_the_hosts_thread() {
     for (name, kind) in [
         ("lin", Sampler::Ddpm),
         ("lin", Sampler::Dpmpp),
-        ("lin", Sampler::UniPc),
+        ("lin", Sampler::Unipc),
         ("slow", Sampler::Ddpm),
     ] {
         let mut config = EngineConfig::new(models.join(format!("{name}.onnx")));

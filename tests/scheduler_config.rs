@@ -83,7 +83,7 @@ fn classes() -> Vec<(&'static str, BetaSchedule, SamplerConfig)> {
         (
             "UniPCMultistepScheduler",
             DDPM_BETAS,
-            solver(Sampler::UniPc, Some(SolverType::Bh2), &second),
+            solver(Sampler::Unipc, Some(SolverType::Bh2), &second),
         ),
         ("DEISMultistepScheduler", DDPM_BETAS, to_first(solver(Sampler::Deis, None, &second))),
         ("EulerDiscreteScheduler", DDPM_BETAS, of(Sampler::Euler, &linspace)),

@@ -119,7 +119,7 @@ static CLASSES: [Class; 12] = [
         own_keys: dpm_solver,
         ..MULTISTEP
     },
-    Class { name: "UniPCMultistepScheduler", kind: Sampler::UniPc, own_keys: unipc, ..MULTISTEP },
+    Class { name: "UniPCMultistepScheduler", kind: Sampler::Unipc, own_keys: unipc, ..MULTISTEP },
     Class {
         name: "DEISMultistepScheduler",
         kind: Sampler::Deis,

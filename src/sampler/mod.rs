@@ -53,7 +53,7 @@ pub enum Sampler {
     /// DPM-Solver++ of the diffusion SDE: draws noise. Orders 1 to 3.
     DpmppSde = 5,
     /// UniPC, predictor and corrector, orders 1 to 3 (Zhao et al. 2023).
-    UniPc = 6,
+    Unipc = 6,
     /// DEIS, log-rho multistep, orders 1 to 3 (Zhang and Chen 2023).
     Deis = 7,
     /// Euler's method in sigma space (Karras et al. 2022).
@@ -118,7 +118,7 @@ impl Sampler {
         Self::DdimInverse,
         Self::Dpmpp,
         Self::DpmppSde,
-        Self::UniPc,
+        Self::Unipc,
         Self::Deis,
         Self::Euler,
         Self::EulerAncestral,
@@ -136,7 +136,7 @@ impl Sampler {
             Self::DdimInverse => &ddim_inverse::DEFINITION,
             Self::Dpmpp => &dpmpp::DEFINITION,
             Self::DpmppSde => &dpmpp_sde::DEFINITION,
-            Self::UniPc => &unipc::DEFINITION,
+            Self::Unipc => &unipc::DEFINITION,
             Self::Deis => &deis::DEFINITION,
             Self::Euler => &euler::DEFINITION,
             Self::EulerAncestral => &euler_ancestral::DEFINITION,

@@ -41,7 +41,7 @@ fn last_row_returns_x0_and_draws_no_noise() {
             if config.validate().is_err() {
                 config.eta = None;
             }
-            if matches!(kind, Sampler::Pndm | Sampler::PndmPrk | Sampler::Lcm | Sampler::UniPc) {
+            if matches!(kind, Sampler::Pndm | Sampler::PndmPrk | Sampler::Lcm | Sampler::Unipc) {
                 // Multistep to the end; c_out below 1; a correction first.
                 continue;
             }

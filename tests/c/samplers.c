@@ -156,8 +156,8 @@ static void every_setting_is_taken(ddpm_engine *engine) {
             case 12: desc.clip = DDPM_CLIP_OFF; break;
             case 13: desc.solver_order = 3; desc.lower_order_final = DDPM_SWITCH_OFF; break;
             case 14: desc.sampler = DDPM_SAMPLER_DDIM; desc.clipped_epsilon = DDPM_SWITCH_ON; break;
-            case 15: desc.sampler = DDPM_SAMPLER_UNI_PC; desc.solver_type = DDPM_SOLVER_BH1; break;
-            case 16: desc.sampler = DDPM_SAMPLER_UNI_PC; desc.solver_type = DDPM_SOLVER_BH2; break;
+            case 15: desc.sampler = DDPM_SAMPLER_UNIPC; desc.solver_type = DDPM_SOLVER_BH1; break;
+            case 16: desc.sampler = DDPM_SAMPLER_UNIPC; desc.solver_type = DDPM_SOLVER_BH2; break;
             case 17: desc.sampler = DDPM_SAMPLER_LCM; break;
             default: desc.sampler = DDPM_SAMPLER_LCM; desc.original_steps = 20; break;
         }

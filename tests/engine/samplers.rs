@@ -53,7 +53,7 @@ fn settings(engine: &Engine) -> Vec<(String, StreamConfig)> {
     let dynamic = Thresholding::Dynamic { ratio: 0.9, max: 1.5 };
     for (name, sampler) in [
         ("dpmpp 3", SamplerConfig { order: Some(3), ..base(Sampler::Dpmpp) }),
-        ("unipc 3", SamplerConfig { order: Some(3), ..base(Sampler::UniPc) }),
+        ("unipc 3", SamplerConfig { order: Some(3), ..base(Sampler::Unipc) }),
         ("karras", SamplerConfig { sigmas: SigmaSpacing::Karras, ..base(Sampler::Dpmpp) }),
         ("eta", SamplerConfig { eta: Some(0.7), ..base(Sampler::Ddim) }),
         ("timesteps", SamplerConfig { timesteps: list, ..base(Sampler::Ddim) }),
@@ -62,7 +62,7 @@ fn settings(engine: &Engine) -> Vec<(String, StreamConfig)> {
     ] {
         all.push((name.to_owned(), StreamConfig::new(sampler, 5)));
     }
-    for kind in [Sampler::Ddpm, Sampler::DpmppSde, Sampler::UniPc, Sampler::Heun] {
+    for kind in [Sampler::Ddpm, Sampler::DpmppSde, Sampler::Unipc, Sampler::Heun] {
         let sampler = SamplerConfig { strength: 0.6, ..base(kind) };
         let mut config = StreamConfig::new(sampler, 5);
         config.start.image = Some(Arc::clone(&image));
@@ -133,7 +133,7 @@ fn a_stream_of_a_class_with_guidance_is_the_run_of_the_same() {
 #[test]
 fn a_reset_repeats_the_run_of_a_sampler_with_a_memory() {
     let engine = loaded("lin");
-    let fresh = StreamConfig::new(config_of(&engine, Sampler::UniPc, 9), 4);
+    let fresh = StreamConfig::new(config_of(&engine, Sampler::Unipc, 9), 4);
     let expected = reveal(&engine.stream(&fresh).unwrap());
     let stream = engine.stream(&fresh).unwrap();
     for steps in 0..9 {

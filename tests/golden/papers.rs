@@ -15,7 +15,7 @@ use crate::trajectory::Trajectory;
 /// The config of the first-order form.
 pub fn first_order(config: &SamplerConfig) -> SamplerConfig {
     let has_orders =
-        matches!(config.kind, Sampler::Dpmpp | Sampler::DpmppSde | Sampler::UniPc | Sampler::Deis);
+        matches!(config.kind, Sampler::Dpmpp | Sampler::DpmppSde | Sampler::Unipc | Sampler::Deis);
     SamplerConfig { order: has_orders.then_some(1), ..config.clone() }
 }
 
@@ -259,7 +259,7 @@ impl Run {
                     + alpha_next * (1.0 - (-2.0 * h).exp()) * e.x0
                     + spread_next * (1.0 - (-2.0 * h).exp()).sqrt() * e.noise
             }
-            Sampler::UniPc => {
+            Sampler::Unipc => {
                 let start = self.corrected(level, e);
                 let next = spread_next / spread * start - alpha_next * (-h).exp_m1() * e.x0;
                 return (next, start);

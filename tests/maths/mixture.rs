@@ -79,7 +79,7 @@ fn samples_of_a_mixture_are_distributed_as_it_is() {
         (Form::new(Sampler::EulerAncestral), 200, 0.01),
         (dpmpp_sde, 50, 0.005),
         (Form::new(Sampler::Dpmpp).with_order(2), 25, 0.005),
-        (Form::new(Sampler::UniPc).with_order(2), 25, 0.005),
+        (Form::new(Sampler::Unipc).with_order(2), 25, 0.005),
         (Form::new(Sampler::Deis).with_order(3), 25, 0.005),
         (Form::new(Sampler::Heun), 25, 0.005),
         (Form::new(Sampler::Pndm), 50, 0.005),

@@ -25,7 +25,7 @@ const fn claim(form: Form, papers: u32, expected: u32) -> Claim {
 }
 
 const DPMPP: Form = Form::new(Sampler::Dpmpp);
-const UNIPC: Form = Form::new(Sampler::UniPc);
+const UNIPC: Form = Form::new(Sampler::Unipc);
 const DEIS: Form = Form::new(Sampler::Deis);
 
 pub const CLAIMS: [Claim; 18] = [
