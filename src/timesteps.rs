@@ -68,9 +68,11 @@ pub fn timesteps(
         TimestepSpacing::Trailing => (0..steps)
             .map(|i| (total - i as f64 * (total / n)).round_ties_even() as usize - 1)
             .collect(),
+        TimestepSpacing::Linspace if steps == 1 => vec![last],
         TimestepSpacing::Linspace => {
-            let stride = if steps > 1 { last as f64 / (n - 1.0) } else { 0.0 };
-            (0..steps).map(|i| last - (i as f64 * stride).round_ties_even() as usize).collect()
+            // Counted from 0, which decides where halves go: 999 / 6 rounds to 166, not to 167.
+            let stride = last as f64 / (n - 1.0);
+            (0..steps).rev().map(|i| (i as f64 * stride).round_ties_even() as usize).collect()
         }
     };
     Ok(list)
@@ -91,16 +93,9 @@ pub fn open_timesteps(
     if spacing == TimestepSpacing::Trailing || steps == num_train_timesteps {
         return timesteps(num_train_timesteps, steps, spacing, steps_offset);
     }
-    let last = num_train_timesteps - 1;
-    let points = match spacing {
-        // Counted from 0 here and from T - 1 in `timesteps`: halves round to the other side.
-        TimestepSpacing::Linspace => {
-            let stride = last as f64 / steps as f64;
-            (0..=steps).rev().map(|i| (i as f64 * stride).round_ties_even() as usize).collect()
-        }
-        _ => timesteps(num_train_timesteps, steps + 1, spacing, steps_offset)?,
-    };
-    Ok(points[..steps].to_vec())
+    let mut list = timesteps(num_train_timesteps, steps + 1, spacing, steps_offset)?;
+    list.truncate(steps);
+    Ok(list)
 }
 
 /// The evenly spaced, fractional points of solvers in sigma space: `steps` from T - 1 to 0; a single
@@ -179,6 +174,14 @@ mod tests {
         for (spacing, expected) in cases {
             assert_eq!(timesteps(1000, 10, spacing, 0).unwrap(), expected, "{spacing:?}");
         }
+    }
+
+    #[test]
+    fn halves_of_a_linspace_round_as_diffusers_rounds_them() {
+        // diffusers 0.42.1, DDPMScheduler with timestep_spacing "linspace".
+        let linspace = |steps| timesteps(1000, steps, TimestepSpacing::Linspace, 0).unwrap();
+        assert_eq!(linspace(3), [999, 500, 0]);
+        assert_eq!(linspace(7), [999, 832, 666, 500, 333, 166, 0]);
     }
 
     #[test]
