@@ -88,6 +88,35 @@ fn what_cannot_be_written_is_refused_before_the_model_is_loaded() {
 }
 
 #[test]
+fn a_negative_number_is_refused_as_a_value_of_its_option() {
+    let folder = Folder::new("cli-negative");
+    let output = folder.0.join("x.png");
+    let image = format!("--image {} --strength -0.5", text(&folder.0.join("no.png")));
+    for (options, named) in [
+        ("--clip -1", "clip: found -1"),
+        ("--sampler ddim --eta -0.5", "eta: found -0.5"),
+        ("--beta-schedule linear --beta-end -1", "beta_end: found -1"),
+        ("--steps -1", "invalid value '-1' for '--steps"),
+        ("--seed -1", "invalid value '-1' for '--seed"),
+        ("--timesteps -1", "invalid value '-1' for '--timesteps"),
+        (&image, "no.png"),
+    ] {
+        let done = command("run", &model("lin"), options, Some(&output));
+        assert!(done.code != 0 && done.stderr.contains(named), "{options}: {done:?}");
+    }
+}
+
+#[test]
+fn json_is_listed_with_a_commands_own_options() {
+    for name in ["run", "info", "bench"] {
+        let help = ddpm([name, "--help"]).ok().stdout;
+        let json = help.find("--json").unwrap();
+        // Each heading of the shared options comes after those of the command.
+        assert!(json < help.find("Model options").unwrap(), "{help}");
+    }
+}
+
+#[test]
 fn runtime_and_provider_are_4_with_what_can_be_done() {
     let folder = Folder::new("cli-runtime");
     let output = text(&folder.0.join("x.png"));

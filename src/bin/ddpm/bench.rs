@@ -28,15 +28,15 @@ pub struct Bench {
     /// The sampler, by a name that `ddpm samplers` lists [default: the model's own]
     #[arg(long, value_name = "NAME")]
     sampler: Option<SamplerName>,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     class: ClassOptions,
     #[command(flatten)]
     options: SamplerOptions,
     #[command(flatten)]
     model_options: ModelOptions,
-    /// Prints one JSON document
-    #[arg(long)]
-    json: bool,
 }
 
 const AFTER_HELP: &str = "\

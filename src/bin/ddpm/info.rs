@@ -17,11 +17,11 @@ use crate::{describe, print};
 pub struct Info {
     /// The model, an .onnx file
     model: PathBuf,
-    #[command(flatten)]
-    options: ModelOptions,
     /// Prints one JSON document
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    options: ModelOptions,
 }
 
 impl Info {

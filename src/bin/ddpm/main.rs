@@ -18,7 +18,7 @@ mod trace;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use ddpm::error::{Error, ErrorKind, Result};
 
 use crate::model_options::Console;
@@ -67,7 +67,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Cli { command, verbose } = match Cli::try_parse() {
+    let Cli { command, verbose } = match parse() {
         Ok(cli) => cli,
         // Help and version are no errors.
         Err(asked) if !asked.use_stderr() => asked.exit(),
@@ -89,6 +89,18 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// Reads the command line. A negative number is a value, so that what is wrong with it is said by the
+/// option, and not that there is no option of that name.
+fn parse() -> std::result::Result<Cli, clap::Error> {
+    let command = Cli::command().mut_subcommands(|command| {
+        command.mut_args(|arg| {
+            let takes_values = arg.get_action().takes_values();
+            if takes_values { arg.allow_negative_numbers(true) } else { arg }
+        })
+    });
+    Cli::from_arg_matches(&command.try_get_matches()?)
 }
 
 fn fail(error: &Error) -> ExitCode {

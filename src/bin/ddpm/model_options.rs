@@ -69,7 +69,7 @@ pub struct ModelOptions {
     #[arg(long, value_name = "N")]
     class_count: Option<usize>,
     /// The label that stands for no class [default: the one after the last, where the model takes it]
-    #[arg(long, value_name = "LABEL", allow_negative_numbers = true)]
+    #[arg(long, value_name = "LABEL")]
     null_label: Option<i64>,
     /// The input that takes the sample, where its name does not tell
     #[arg(long, value_name = "NAME")]
@@ -259,7 +259,7 @@ pub struct ClassOptions {
     #[arg(long, value_name = "NAME")]
     class: Option<String>,
     /// The scale of classifier-free guidance; 1 is none, above 1 holds more to the class
-    #[arg(long, value_name = "SCALE", default_value_t = 1.0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SCALE", default_value_t = 1.0)]
     pub guidance: f64,
 }
 

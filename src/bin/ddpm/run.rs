@@ -42,15 +42,15 @@ pub struct Run {
     /// How far the image is changed: 0 returns it, 1 keeps nothing of it
     #[arg(long, requires = "image")]
     strength: Option<f64>,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     class: ClassOptions,
     #[command(flatten)]
     options: SamplerOptions,
     #[command(flatten)]
     model_options: ModelOptions,
-    /// Prints one JSON document
-    #[arg(long)]
-    json: bool,
 }
 
 const MOST: u64 = 4096;
