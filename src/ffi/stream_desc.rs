@@ -187,7 +187,7 @@ pub(super) unsafe fn stream_config(
     model: &ModelConfig,
 ) -> Result<StreamConfig> {
     // SAFETY: by this function's contract, for both.
-    let (timesteps, image) = unsafe { (timesteps(desc)?, start_image(desc, model)?) };
+    let (timesteps, image) = unsafe { (timesteps(desc, model)?, start_image(desc, model)?) };
     let kind = sampler_of("desc.sampler", desc.sampler)?.unwrap_or(model.sampler.kind);
     let steps = if desc.steps == 0 { model.sampler.steps } else { desc.steps as usize };
     let own = model.sampler_config(kind, steps);
@@ -290,7 +290,7 @@ fn class_label(desc: &ddpm_stream_desc) -> Result<Option<i64>> {
 
 /// # Safety
 /// `desc.timesteps` is NULL or valid for reads of `desc.timestep_count` numbers.
-unsafe fn timesteps(desc: &ddpm_stream_desc) -> Result<Option<Arc<[usize]>>> {
+unsafe fn timesteps(desc: &ddpm_stream_desc, model: &ModelConfig) -> Result<Option<Arc<[usize]>>> {
     if desc.timesteps.is_null() {
         return match desc.timestep_count {
             0 => Ok(None),
@@ -309,6 +309,14 @@ unsafe fn timesteps(desc: &ddpm_stream_desc) -> Result<Option<Arc<[usize]>>> {
         }
     }
     let count = address_size("desc.timestep_count", desc.timestep_count, size_of::<u32>())?;
+    // A falling list cannot be longer. Said before it is read: a count that is garbage would be
+    // more than the host has, or than memory holds.
+    let most = model.num_train_timesteps;
+    if count > most {
+        return Err(Error::invalid_argument(format!(
+            "desc.timestep_count: found {count}, expected at most {most}, the model's training timesteps"
+        )));
+    }
     let at = |index: usize| {
         // SAFETY: index < count, and the host declares `count` readable numbers. Unaligned, as a
         // script's byte buffer may be.

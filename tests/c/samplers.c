@@ -324,6 +324,7 @@ static void timesteps_are_visited_as_given(ddpm_engine *engine) {
         {good, 0, "desc.timesteps: found none"},
         {NULL, 3, "desc.timestep_count: found 3, expected 0 as desc.timesteps is NULL"},
         {good, UINT64_MAX, "desc.timestep_count: found 18446744073709551615"},
+        {good, (uint64_t)1 << 40, "desc.timestep_count: found 1099511627776, expected at most 1000"},
     };
     ddpm_stream_desc desc = DDPM_STREAM_DESC_INIT;
     ddpm_stream *stream;
