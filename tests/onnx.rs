@@ -763,6 +763,29 @@ fn a_pipeline_folder_keeps_it_in_scheduler_and_the_models_own_folder_comes_first
 }
 
 #[test]
+fn fractional_timesteps_that_the_model_does_not_take_are_warned_of() {
+    let linspace = r#"{"_class_name": "EulerDiscreteScheduler"}"#;
+    let karras = r#"{"_class_name": "HeunDiscreteScheduler", "use_karras_sigmas": true,
+                     "timestep_spacing": "trailing"}"#;
+    let trailing = r#"{"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}"#;
+    let whole = r#"{"_class_name": "DPMSolverMultistepScheduler"}"#;
+    for (name, config, warns) in [
+        ("trec_i64_n", linspace, true),
+        ("trec_i64_n", karras, true),
+        ("trec_i64_n", trailing, false),
+        ("trec_i64_n", whole, false),
+        ("trec_f32_n", linspace, false),
+    ] {
+        let files = [("scheduler_config.json", config)];
+        let (loaded, said) =
+            load_beside("fractional", name, "model.onnx", &files, ModelOverrides::default());
+        loaded.unwrap();
+        let is_named = said.iter().any(|text| text.contains("visits fractional timesteps"));
+        assert_eq!(is_named, warns, "{name} {config}: {said:?}");
+    }
+}
+
+#[test]
 fn the_caller_comes_before_the_scheduler_config() {
     let overrides = ModelOverrides {
         prediction_type: Some(PredictionType::VPrediction),

@@ -523,6 +523,29 @@ fn keys_without_use_are_named_in_one_warning() {
 }
 
 #[test]
+fn messages_stay_short_and_printable_whatever_the_file_says() {
+    let (log, seen) = recording();
+    let mut text = json!({"_class_name": "DDIMScheduler", "a\u{1b}[31m\n": 1, "b".repeat(9000): 1});
+    for i in 0..1000 {
+        text[format!("key{i:04}")] = json!(i);
+    }
+    SchedulerConfig::from_json(&text.to_string(), "s.json", &log).unwrap();
+    let warnings = at(&seen, LogLevel::Warning);
+    let [warning] = &warnings[..] else { panic!("{} warnings", warnings.len()) };
+    assert!(
+        warning.contains(r"a\u{1b}[31m\n, b") && warning.ends_with("and 970 more"),
+        "{warning}"
+    );
+    assert!(warning.len() < 1000 && !warning.contains(char::is_control), "{warning}");
+    let long = "D".repeat(100_000);
+    for text in [json!({"_class_name": long.as_str()}), json!(long), json!(vec![1; 100_000])] {
+        let error = SchedulerConfig::from_json(&text.to_string(), "s.json", &Logger::default());
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("s.json: ") && error.len() < 1000, "{error}");
+    }
+}
+
+#[test]
 fn defaults_taken_are_logged_once() {
     let (log, seen) = recording();
     let text = r#"{"_class_name": "DDIMScheduler", "beta_start": 0.001}"#;

@@ -133,6 +133,17 @@ impl Sources<'_> {
             thresholding,
             ..self.scheduler.map_or(defaults.sampler, |(config, _)| config.sampler.clone())
         };
+        if let Some((scheduler, name)) = self.scheduler
+            && facts.whole_timesteps
+            && sampler.wants_fractional_timesteps()
+        {
+            // diffusers keeps the noise levels between the timesteps, and leaves it to the model.
+            let class = scheduler.class_name;
+            let message = format!(
+                "{model}: {name}: {class} visits fractional timesteps, which are rounded, as the model takes integers; diffusers' pictures differ, but with timestep_spacing leading or trailing"
+            );
+            log.log(LogLevel::Warning, message);
+        }
         let config = ModelConfig {
             color: self.pick("color", overrides.color, metadata.color, defaults.color),
             prediction_type,

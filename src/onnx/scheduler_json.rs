@@ -43,7 +43,7 @@ impl<'a> SchedulerJson<'a> {
                 keys: Keys::default(),
                 ignored: Vec::new(),
             }),
-            other => Err(refuse(format!("found {other}, expected a JSON object"))),
+            other => Err(refuse(format!("found {}, expected a JSON object", shown(&other)))),
         }
     }
 
@@ -171,13 +171,8 @@ impl<'a> SchedulerJson<'a> {
         self.fault(ErrorKind::Unsupported, &message)
     }
 
-    /// The value as JSON; a long list by its length.
     fn shown(&self, key: &str) -> String {
-        match self.values.get(key) {
-            None => "absent".to_owned(),
-            Some(Value::Array(list)) if list.len() > 8 => format!("a list of {}", list.len()),
-            Some(value) => value.to_string(),
-        }
+        self.values.get(key).map_or("absent".to_owned(), shown)
     }
 
     /// Warns, in one message, of keys that nobody asked for and of values not heeded.
@@ -186,7 +181,14 @@ impl<'a> SchedulerJson<'a> {
             // diffusers' own notes, such as `_diffusers_version`.
             !key.starts_with('_') && !self.known.contains(&key.as_str())
         });
-        let ignored: Vec<String> = unknown.cloned().chain(self.ignored).collect();
+        // A key can be any text, and there can be any number of them.
+        let unknown = unknown.map(|key| cut(&key.escape_debug().to_string()));
+        let mut ignored: Vec<String> = unknown.chain(self.ignored).collect();
+        if ignored.len() > MOST_NAMED {
+            let more = ignored.len() - MOST_NAMED;
+            ignored.truncate(MOST_NAMED);
+            ignored.push(format!("and {more} more"));
+        }
         if !ignored.is_empty() {
             log.log(
                 LogLevel::Warning,
@@ -198,6 +200,26 @@ impl<'a> SchedulerJson<'a> {
             );
         }
         self.keys
+    }
+}
+
+/// Keys that a message names, at most.
+const MOST_NAMED: usize = 32;
+
+/// The value as JSON; a long list by its length, a long text by its beginning.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(list) if list.len() > 8 => format!("a list of {}", list.len()),
+        value => cut(&value.to_string()),
+    }
+}
+
+/// The beginning of a text that is too long for a message.
+fn cut(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::Sampler;
+use super::plan::Grid;
 use crate::error::{Error, Result};
 pub use crate::step::Thresholding;
 use crate::timesteps::TimestepSpacing;
@@ -294,6 +295,13 @@ impl SamplerConfig {
             config.sigmas = SigmaSpacing::Timesteps;
         }
         config
+    }
+
+    /// Whether it visits timesteps between the whole ones, if the model takes them.
+    pub(crate) fn wants_fractional_timesteps(&self) -> bool {
+        self.kind.definition().grid == Grid::Sigma
+            && self.timesteps.is_none()
+            && (self.spacing == TimestepSpacing::Linspace || self.sigmas != SigmaSpacing::Timesteps)
     }
 
     /// eta, or the sampler's own.
