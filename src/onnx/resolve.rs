@@ -135,14 +135,9 @@ impl Sources<'_> {
         };
         if let Some((scheduler, name)) = self.scheduler
             && facts.whole_timesteps
-            && sampler.wants_fractional_timesteps()
+            && let Some(warning) = scheduler.rounding_warning()
         {
-            // diffusers keeps the noise levels between the timesteps, and leaves it to the model.
-            let class = scheduler.class_name;
-            let message = format!(
-                "{model}: {name}: {class} visits fractional timesteps, which are rounded, as the model takes integers; diffusers' pictures differ, but with timestep_spacing leading or trailing"
-            );
-            log.log(LogLevel::Warning, message);
+            log.log(LogLevel::Warning, format!("{model}: {name}: {warning}"));
         }
         let config = ModelConfig {
             color: self.pick("color", overrides.color, metadata.color, defaults.color),

@@ -117,6 +117,17 @@ impl SchedulerConfig {
         })
     }
 
+    /// What is to be said where the model takes integers for timesteps, if its sampler visits others.
+    pub fn rounding_warning(&self) -> Option<String> {
+        // diffusers keeps the noise levels between the timesteps, and leaves those to the model.
+        self.sampler.wants_fractional_timesteps().then(|| {
+            format!(
+                "{} visits fractional timesteps, which are rounded, as the model takes integers; diffusers' pictures differ, but for timestep_spacing leading or trailing with sigmas as they are",
+                self.class_name
+            )
+        })
+    }
+
     /// Whether the text itself has one of these keys, so that its class heeds it.
     pub(super) fn says(&self, keys: &[&str]) -> bool {
         self.keys.given.iter().any(|given| keys.contains(given))

@@ -99,3 +99,17 @@ fn every_sampler_makes_a_picture_under_each_of_its_names() {
         }
     }
 }
+
+#[test]
+fn a_given_scheduler_keeps_to_the_timesteps_that_the_model_takes() {
+    let folder = Folder::new("cli-whole");
+    let (scheduler, output) = (folder.0.join("s.json"), folder.0.join("x.png"));
+    std::fs::write(&scheduler, r#"{"_class_name": "EulerDiscreteScheduler"}"#).unwrap();
+    let options = format!("--scheduler {} --steps 7 --json", text(&scheduler));
+    for (name, is_whole) in [("trec_i64_n", true), ("trec_f32_n", false)] {
+        let done = command("run", &model(name), &options, Some(&output)).ok();
+        assert_eq!(done.stderr.contains("visits fractional timesteps"), is_whole, "{done:?}");
+        let second = if is_whole { 832.0 } else { 832.5 };
+        assert_eq!(done.json()["timesteps"][1], second, "{name}");
+    }
+}

@@ -14,6 +14,7 @@ use ddpm::onnx::{
     ModelOverrides, ModelSource, OnnxDenoiser, OnnxInfo, OnnxOptions, Provider, SchedulerConfig,
 };
 use ddpm::prediction::PredictionType;
+use ddpm::sampler::SamplerConfig;
 
 /// How much is said on standard error.
 #[derive(Clone, Copy)]
@@ -238,12 +239,17 @@ impl ModelOptions {
             provider: self.provider,
             threads: self.threads,
             overrides: self.overrides(scheduler.as_ref())?,
-            log,
+            log: log.clone(),
         };
         let denoiser = OnnxDenoiser::load(&ModelSource::Path(model.to_owned()), &options)?;
         let mut info = denoiser.info().clone();
         if let Some(scheduler) = scheduler {
-            info.model.sampler = scheduler.sampler;
+            // What the graph takes, no scheduler can say.
+            let fractional_timesteps = info.model.sampler.fractional_timesteps;
+            if let (false, Some(warning)) = (fractional_timesteps, scheduler.rounding_warning()) {
+                log.log(LogLevel::Warning, format!("{}: {warning}", model.display()));
+            }
+            info.model.sampler = SamplerConfig { fractional_timesteps, ..scheduler.sampler };
             let most = info.model.num_train_timesteps;
             info.model.sampler.steps = info.model.sampler.steps.min(most);
         }
