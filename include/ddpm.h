@@ -584,7 +584,8 @@ typedef struct {
     uint32_t fractional_timesteps;
     // With an image: the share of the steps that is taken, 0 to 1. Noise is added to the image up
     // to where those begin: 1 leaves little of it, 0 takes no step and leaves it as it is. Rounded
-    // down to whole steps: 0.04 of 20 is none, 0.29 of 100 is 29. Without an image 0, or 1.
+    // down to whole steps: 0.04 of 20 is none, 0.29 of 100 is 29. Without an image 0, or 1; for
+    // DDIM_INVERSE 0 is 1.
     float strength;
     // The scale of classifier-free guidance (Ho and Salimans 2022), for models with classes and a
     // label for none (`has_null_label`); runs the model twice a step. 0 or 1: none.
@@ -602,7 +603,7 @@ typedef struct {
     // The number of values at `timesteps`.
     uint64_t timestep_count;
     // The picture to start from, of the model's size. NULL: noise. DDIM_INVERSE needs one, and goes
-    // from it to the noise that gives it (with `strength` 1).
+    // from it to the noise that gives it.
     const void *image;
     // The number of bytes at `image`.
     uint64_t image_size;

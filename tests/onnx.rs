@@ -734,6 +734,31 @@ fn scheduled() -> ModelConfig {
 }
 
 #[test]
+fn a_scheduler_config_that_cannot_be_read_is_an_error_and_not_passed_over() {
+    // A folder of that name.
+    let files = [("scheduler_config.json/other", "")];
+    let (loaded, _) =
+        load_beside("unreadable", "lin", "model.onnx", &files, ModelOverrides::default());
+    let error = loaded.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().ends_with("scheduler_config.json: not a file"), "{error}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_link_to_a_scheduler_config_is_followed_and_one_to_nowhere_is_an_error() {
+    let folder = Folder::new("scheduler-link");
+    let path = folder.0.join("model.onnx");
+    std::fs::copy(model("lin"), &path).unwrap();
+    let (blob, link) = (folder.0.join("blob"), folder.0.join("scheduler_config.json"));
+    std::os::unix::fs::symlink(&blob, &link).unwrap();
+    let load = || OnnxDenoiser::load(&ModelSource::from(&path), &cpu());
+    assert_eq!(load().unwrap_err().kind(), ErrorKind::Io);
+    std::fs::write(&blob, SCHEDULER).unwrap();
+    assert_eq!(load().unwrap().info().model.sampler.kind, Sampler::Dpmpp);
+}
+
+#[test]
 fn a_scheduler_config_beside_the_model_is_honoured() {
     let files = [("scheduler_config.json", SCHEDULER)];
     let (loaded, seen) =

@@ -48,7 +48,14 @@ impl Engine {
         let EngineConfig { model, runtime_library, provider, threads, overrides, log, log_level } =
             config;
         let log = Logger::new(log, log_level);
-        let options = OnnxOptions { runtime_library, provider, threads, overrides, log };
+        let options = OnnxOptions {
+            runtime_library,
+            provider,
+            threads,
+            overrides,
+            log,
+            ..OnnxOptions::default()
+        };
         let interrupt = Interrupt::new();
         let stop = interrupt.clone();
         let worker = Worker::spawn(Arc::new(move || stop.stop()), move || {

@@ -110,7 +110,8 @@ pub struct ddpm_stream_desc {
     pub fractional_timesteps: u32,
     /// With an image: the share of the steps that is taken, 0 to 1. Noise is added to the image up
     /// to where those begin: 1 leaves little of it, 0 takes no step and leaves it as it is. Rounded
-    /// down to whole steps: 0.04 of 20 is none, 0.29 of 100 is 29. Without an image 0, or 1.
+    /// down to whole steps: 0.04 of 20 is none, 0.29 of 100 is 29. Without an image 0, or 1; for
+    /// DDIM_INVERSE 0 is 1.
     pub strength: f32,
     /// The scale of classifier-free guidance (Ho and Salimans 2022), for models with classes and a
     /// label for none (`has_null_label`); runs the model twice a step. 0 or 1: none.
@@ -128,7 +129,7 @@ pub struct ddpm_stream_desc {
     /// The number of values at `timesteps`.
     pub timestep_count: u64,
     /// The picture to start from, of the model's size. NULL: noise. DDIM_INVERSE needs one, and goes
-    /// from it to the noise that gives it (with `strength` 1).
+    /// from it to the noise that gives it.
     pub image: *const c_void,
     /// The number of bytes at `image`.
     pub image_size: u64,
@@ -205,9 +206,10 @@ pub(super) unsafe fn stream_config(
             desc.fractional_timesteps,
             own.fractional_timesteps,
         )?,
-        // Without an image there is nothing to take a share of, and 0 is what is not set.
+        // Without an image there is nothing to take a share of, and 0 is what is not set; an inverse
+        // sampler goes all the way.
         strength: match desc.strength {
-            0.0 if image.is_none() => 1.0,
+            0.0 if image.is_none() || kind.is_inverse() => 1.0,
             strength => decimal(strength),
         },
         thresholding: thresholding(desc)?.unwrap_or(own.thresholding),

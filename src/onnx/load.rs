@@ -19,7 +19,7 @@ use super::ports::Port;
 use super::provider::{Provider, register_cuda};
 use super::resolve::{Facts, Sources};
 use super::roles::Roles;
-use super::scheduler_config::{SchedulerConfig, beside};
+use super::scheduler_config::{SchedulerConfig, beside, read_text};
 use super::session::{OnnxDenoiser, OnnxInfo};
 use super::{ModelSource, OnnxOptions};
 
@@ -68,7 +68,7 @@ impl Loading<'_> {
             .map_err(|error| Error::new(ErrorKind::Model, format!("{name}: metadata: {error}")))?;
         let log = &options.log;
         let metadata = Metadata::parse(&pairs, &name, log)?;
-        let scheduler = scheduler_of(source, log)?;
+        let scheduler = scheduler_of(source, options)?;
         let shape = roles.shape(overrides, &metadata, &name)?;
         let fixed_batch = roles.fixed_batch(&name)?;
         let classes = classes(roles.label.as_ref(), &metadata.classes, overrides, &name, log)?;
@@ -141,16 +141,22 @@ fn forward(log: &Logger, level: ort::logging::LogLevel, text: &str) {
     }
 }
 
-/// The scheduler config that lies beside the model, with its path; a model in memory has none.
-fn scheduler_of(source: &ModelSource, log: &Logger) -> Result<Option<(SchedulerConfig, String)>> {
-    let ModelSource::Path(path) = source else {
-        return Ok(None);
+/// The scheduler config of the caller, else the one that lies beside the model, with its path; beside a
+/// model in memory lies none.
+fn scheduler_of(
+    source: &ModelSource,
+    options: &OnnxOptions,
+) -> Result<Option<(SchedulerConfig, String)>> {
+    let path = match (&options.scheduler_config, source) {
+        (Some(path), _) => Some(path.clone()),
+        (None, ModelSource::Path(model)) => beside(model),
+        (None, ModelSource::Bytes(_)) => None,
     };
-    let Some((path, text)) = beside(path)? else {
+    let Some(path) = path else {
         return Ok(None);
     };
     let name = path.display().to_string();
-    Ok(Some((SchedulerConfig::parse(&text, &name, log)?, name)))
+    Ok(Some((SchedulerConfig::parse(&read_text(&path)?, &name, &options.log)?, name)))
 }
 
 fn metadata_pairs(session: &Session) -> ort::Result<Vec<(String, String)>> {

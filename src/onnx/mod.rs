@@ -118,6 +118,8 @@ pub struct OnnxOptions {
     pub threads: u32,
     /// What the caller knows better than the file.
     pub overrides: ModelOverrides,
+    /// A diffusers `scheduler_config.json`, in place of one beside the model.
+    pub scheduler_config: Option<PathBuf>,
     /// Where defaults taken, fallbacks and the runtime's own messages go.
     pub log: Logger,
 }

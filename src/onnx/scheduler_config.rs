@@ -56,6 +56,11 @@ impl SchedulerConfig {
         Ok(config)
     }
 
+    /// [`from_json`](Self::from_json) of a file. Errors: `Io` too.
+    pub fn read(path: &Path, log: &Logger) -> Result<Self> {
+        Self::from_json(&read_text(path)?, &path.display().to_string(), log)
+    }
+
     /// The tables of its betas. Allocates. Errors: `InvalidArgument`.
     pub fn noise_schedule(&self) -> Result<NoiseSchedule> {
         let schedule = NoiseSchedule::new(&self.beta_schedule, self.num_train_timesteps)?;
@@ -157,20 +162,26 @@ pub(super) fn default_steps(sampler: &SamplerConfig, num_train_timesteps: usize)
 /// The config that belongs to a model file: in its folder, else in the folder `scheduler` beside that,
 /// as a pipeline of diffusers has it. `None` where there is none.
 ///
-/// Gives its path and text. Errors: `Io`, where there is one that cannot be read.
-pub(super) fn beside(model: &Path) -> Result<Option<(PathBuf, String)>> {
+/// A link that leads nowhere, or a folder of that name, is one too: reading it tells what is wrong.
+pub(super) fn beside(model: &Path) -> Option<PathBuf> {
     let folder = match model.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     let places = [folder.join(FILE_NAME), folder.join("..").join("scheduler").join(FILE_NAME)];
-    let Some(path) = places.into_iter().find(|path| path.is_file()) else {
-        return Ok(None);
-    };
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some((path, text))),
-        Err(error) => Err(Error::new(ErrorKind::Io, format!("{}: {error}", path.display()))),
+    places.into_iter().find(|path| path.symlink_metadata().is_ok())
+}
+
+/// The text of a config. Errors: `Io`.
+pub(super) fn read_text(path: &Path) -> Result<String> {
+    let refuse =
+        |reason: String| Error::new(ErrorKind::Io, format!("{}: {reason}", path.display()));
+    // A device or a pipe may never end.
+    let found = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
+    if !found.is_file() {
+        return Err(refuse("not a file".to_owned()));
     }
+    std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))
 }
 
 fn fault(name: &str, error: &Error) -> Error {

@@ -294,7 +294,6 @@ static void the_inverse_goes_from_the_picture_up_to_noise(ddpm_engine *engine) {
     paint(image);
     desc.sampler = DDPM_SAMPLER_DDIM_INVERSE;
     desc.steps = 20;
-    desc.strength = 1;
     desc.image = image;
     desc.image_size = sizeof image;
     desc.preview = DDPM_PREVIEW_SAMPLE;

@@ -72,6 +72,13 @@ fn models_and_files_that_cannot_be_used_are_3() {
     let options = format!("--scheduler {}", text(&scheduler));
     check(command("info", &lin, &options, None), 3, &["scheduler.json", "NewScheduler"]);
     assert_eq!(files_in(&folder.0), ["scheduler.json"]);
+    // What is no file, and may never end.
+    for option in ["scheduler", "image", "noise"] {
+        let (command_name, other) =
+            if option == "noise" { ("trace", trace.clone()) } else { ("run", output.clone()) };
+        let options = format!("--{option} {}", text(&folder.0));
+        check(command(command_name, &lin, &options, Some(&other)), 3, &["not a file"]);
+    }
 }
 
 #[test]

@@ -297,6 +297,18 @@ fn trace_draws_the_seeds_noise_where_the_file_has_none() {
         serde_json::from_str(trace.metadata("config").unwrap()).unwrap();
     assert_eq!((&config["seed"], &config["sampler"]["steps"]), (&json!(9), &json!(5)));
 
+    // The last two of five steps, from a sample in the middle.
+    let mut tensors = NamedTensors::new();
+    tensors.push_f32("x_T", &[1, 3, 8, 8], &trace.f32("x.3").unwrap()).unwrap();
+    tensors.push_f32("noise.0", &[1, 3, 8, 8], &trace.f32("noise.3").unwrap()).unwrap();
+    let (middle, rest) = (folder.0.join("middle.safetensors"), folder.0.join("rest.safetensors"));
+    std::fs::write(&middle, tensors.to_bytes(&[]).unwrap()).unwrap();
+    let options = format!("--noise {} --steps 5 --strength 0.4 --json", text(&middle));
+    let said = command("trace", &network(), &options, Some(&rest)).json();
+    assert_eq!((&said["steps"], &said["config"]["sampler"]["strength"]), (&json!(2), &json!(0.4)));
+    let rest = TensorFile::read(&rest).unwrap();
+    assert_eq!(rest.f32("prev.1").unwrap(), trace.f32("prev.4").unwrap());
+
     let wrong = format!("--noise {} --steps 5", text(&given));
     let done = command("trace", &model("gray"), &wrong, Some(&folder.0.join("y.safetensors")));
     assert_eq!(done.code, 2, "{done:?}");

@@ -103,6 +103,24 @@ fn a_scheduler_config_gives_schedule_prediction_and_sampler() {
 }
 
 #[test]
+fn a_scheduler_config_says_the_same_by_flag_as_beside_the_model() {
+    let folder = Folder::new("cli-beside");
+    let learned = golden_path("models/eps_cosine_learned_range.onnx");
+    let copy = folder.0.join("model.onnx");
+    std::fs::copy(&learned, &copy).unwrap();
+    // No variance type: the model's own second half decides.
+    let config = r#"{"_class_name": "DDPMScheduler", "beta_schedule": "squaredcos_cap_v2"}"#;
+    let file = folder.0.join("scheduler_config.json");
+    std::fs::write(&file, config).unwrap();
+    let beside = command("info", &copy, "--json", None).json();
+    let flag = format!("--scheduler {} --json", text(&file));
+    let by_flag = command("info", &learned, &flag, None).json();
+    assert_eq!(beside["sampler"], by_flag["sampler"]);
+    assert_eq!(beside["model"], by_flag["model"]);
+    assert_eq!(by_flag["sampler"]["variance_type"], "learned_range");
+}
+
+#[test]
 fn samplers_lists_every_name_and_summary() {
     let words_said = ddpm(["samplers"]).ok().stdout;
     let document = ddpm(["samplers", "--json"]).json();

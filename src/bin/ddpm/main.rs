@@ -41,7 +41,7 @@ Examples:
   ddpm plot --sampler dpmpp-2m --sampler euler --sigmas karras -o plot.svg
 
 `ddpm COMMAND --help` is the manual of a command. Results go to standard output, everything else to
-standard error; with --json standard output is one JSON document.
+standard error; with --json, where a command has it, standard output is one JSON document.
 
 Exit codes:
   0  done

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use ddpm::error::{Error, ErrorKind, Result};
+use ddpm::error::{Error, Result};
 use ddpm::log::{LogLevel, LogSink, Logger};
 use ddpm::model::{Color, ModelConfig};
 use ddpm::noise_schedule::BetaSchedule;
@@ -14,7 +14,6 @@ use ddpm::onnx::{
     ModelOverrides, ModelSource, OnnxDenoiser, OnnxInfo, OnnxOptions, Provider, SchedulerConfig,
 };
 use ddpm::prediction::PredictionType;
-use ddpm::sampler::SamplerConfig;
 
 /// How much is said on standard error.
 #[derive(Clone, Copy)]
@@ -84,8 +83,8 @@ pub struct ModelOptions {
     /// The output that is the prediction
     #[arg(long, value_name = "NAME")]
     model_output: Option<String>,
-    /// A scheduler_config.json of diffusers: the noise schedule, what the model predicts and how it is
-    /// sampled, in place of what the model file says. One beside the model is found without this
+    /// A scheduler_config.json of diffusers: what it says of the noise schedule, the prediction and the
+    /// sampler comes before what the model file says. One beside the model is found without this
     #[arg(long, value_name = "FILE")]
     scheduler: Option<PathBuf>,
     #[command(flatten)]
@@ -95,7 +94,7 @@ pub struct ModelOptions {
 /// A model that was loaded.
 pub struct Loaded {
     pub denoiser: OnnxDenoiser,
-    /// What it turned out to be, with the sampler settings of `--scheduler` where that is given.
+    /// What it turned out to be.
     pub info: OnnxInfo,
 }
 
@@ -147,40 +146,23 @@ impl ScheduleOptions {
 }
 
 impl ModelOptions {
-    /// What is known better than the file: by a scheduler config, and by the flags before that.
-    ///
-    /// Errors: `InvalidArgument`.
-    fn overrides(&self, scheduler: Option<&SchedulerConfig>) -> Result<ModelOverrides> {
+    /// What the flags know better than the file. Errors: `InvalidArgument`.
+    fn overrides(&self) -> Result<ModelOverrides> {
         let mut overrides = ModelOverrides {
             height: self.height,
             width: self.width,
             color: self.color,
-            prediction_type: self.prediction_type.or(scheduler.map(|s| s.prediction_type)),
-            beta_schedule: scheduler.map(|s| s.beta_schedule.clone()),
-            num_train_timesteps: scheduler.map(|s| s.num_train_timesteps),
-            rescale_betas_zero_snr: scheduler.map(|s| s.rescale_betas_zero_snr),
-            variance_type: scheduler.map(|s| s.sampler.variance_type),
-            thresholding: scheduler.map(|s| s.sampler.thresholding),
+            prediction_type: self.prediction_type,
             sample_input: self.sample_input.clone(),
             timestep_input: self.timestep_input.clone(),
             label_input: self.label_input.clone(),
             class_count: self.class_count,
             null_label: self.null_label,
             output: self.model_output.clone(),
+            ..ModelOverrides::default()
         };
         self.schedule.apply(&mut overrides)?;
         Ok(overrides)
-    }
-
-    /// Errors: `Io` where the file cannot be read; as [`SchedulerConfig::from_json`].
-    fn scheduler(&self, log: &Logger) -> Result<Option<SchedulerConfig>> {
-        let Some(path) = &self.scheduler else {
-            return Ok(None);
-        };
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Error::new(ErrorKind::Io, format!("{name}: {error}")))?;
-        SchedulerConfig::from_json(&text, &name, log).map(Some)
     }
 
     /// The description of a model that is nowhere but in the flags: one for its noise schedule.
@@ -204,10 +186,15 @@ impl ModelOptions {
         if let Some((flag, _)) = useless.iter().find(|(_, is_given)| *is_given) {
             return Err(Error::invalid_argument(format!("{flag}: found without a MODEL to load")));
         }
-        let scheduler = self.scheduler(log)?;
-        let overrides = self.overrides(scheduler.as_ref())?;
+        let mut overrides = self.overrides()?;
         let mut model = ModelConfig::ddpm(3, 1, 1);
-        if let Some(scheduler) = scheduler {
+        if let Some(path) = &self.scheduler {
+            let scheduler = SchedulerConfig::read(path, log)?;
+            model.beta_schedule = scheduler.beta_schedule;
+            model.num_train_timesteps = scheduler.num_train_timesteps;
+            model.rescale_betas_zero_snr = scheduler.rescale_betas_zero_snr;
+            overrides.prediction_type =
+                overrides.prediction_type.or(Some(scheduler.prediction_type));
             model.sampler = scheduler.sampler;
             // As such a model would have it.
             model.gives_variance = model.sampler.variance_type.is_learned();
@@ -215,7 +202,7 @@ impl ModelOptions {
         if let Some(schedule) = overrides.beta_schedule {
             model.beta_schedule = schedule;
         }
-        model.rescale_betas_zero_snr = overrides.rescale_betas_zero_snr.unwrap_or(false);
+        model.rescale_betas_zero_snr |= overrides.rescale_betas_zero_snr.unwrap_or(false);
         if let Some(timesteps) = overrides.num_train_timesteps {
             model.num_train_timesteps = timesteps;
             model.sampler.steps = model.sampler.steps.min(timesteps);
@@ -230,29 +217,19 @@ impl ModelOptions {
         Ok(model)
     }
 
-    /// Loads the model and runs it once. Errors: as [`OnnxDenoiser::load`]; `InvalidArgument`, `Io`,
-    /// `Model` and `Unsupported` for the flags and the scheduler config.
+    /// Loads the model and runs it once. Errors: as [`OnnxDenoiser::load`]; `InvalidArgument` for the
+    /// flags.
     pub fn load(&self, model: &Path, log: Logger) -> Result<Loaded> {
-        let scheduler = self.scheduler(&log)?;
         let options = OnnxOptions {
             runtime_library: self.runtime.clone(),
             provider: self.provider,
             threads: self.threads,
-            overrides: self.overrides(scheduler.as_ref())?,
-            log: log.clone(),
+            overrides: self.overrides()?,
+            scheduler_config: self.scheduler.clone(),
+            log,
         };
         let denoiser = OnnxDenoiser::load(&ModelSource::Path(model.to_owned()), &options)?;
-        let mut info = denoiser.info().clone();
-        if let Some(scheduler) = scheduler {
-            // What the graph takes, no scheduler can say.
-            let fractional_timesteps = info.model.sampler.fractional_timesteps;
-            if let (false, Some(warning)) = (fractional_timesteps, scheduler.rounding_warning()) {
-                log.log(LogLevel::Warning, format!("{}: {warning}", model.display()));
-            }
-            info.model.sampler = SamplerConfig { fractional_timesteps, ..scheduler.sampler };
-            let most = info.model.num_train_timesteps;
-            info.model.sampler.steps = info.model.sampler.steps.min(most);
-        }
+        let info = denoiser.info().clone();
         Ok(Loaded { denoiser, info })
     }
 }

@@ -20,6 +20,9 @@ pub fn read(path: &Path, model: &ModelConfig) -> Result<Vec<f32>> {
     let name = path.display();
     let refuse = |reason: String| Error::new(ErrorKind::Io, format!("{name}: {reason}"));
     let damaged = |error: png::DecodingError| refuse(format!("not a whole PNG file: {error}"));
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        return Err(refuse("not a file".to_owned()));
+    }
     let file = File::open(path).map_err(|error| refuse(error.to_string()))?;
     let mut decoder = png::Decoder::new(BufReader::new(file));
     decoder.set_transformations(png::Transformations::EXPAND);

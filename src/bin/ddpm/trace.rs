@@ -8,6 +8,7 @@ use ddpm::error::{Error, Result};
 use ddpm::onnx::{NamedTensors, TensorFile};
 use ddpm::rng::{Purpose, fill_standard_normal};
 use ddpm::run::{Run, RunStart};
+use ddpm::sampler::SamplerConfig;
 use serde_json::json;
 
 use crate::model_options::{ClassOptions, Console, Loaded, ModelOptions};
@@ -33,6 +34,12 @@ pub struct Trace {
     /// The seed of the noise that the file does not give
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// The share of the steps to take, the last ones: `x_T` is then the sample that they start from
+    #[arg(long, default_value_t = 1.0)]
+    strength: f64,
+    /// Prints one JSON document: the file, its steps and what was run
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     class: ClassOptions,
     #[command(flatten)]
@@ -61,14 +68,16 @@ impl Trace {
         let Loaded { mut denoiser, info } =
             self.model_options.load(&self.model, console.logger())?;
         let model = &info.model;
-        let sampler = self.options.config(self.sampler, model)?;
+        let sampler =
+            SamplerConfig { strength: self.strength, ..self.options.config(self.sampler, model)? };
         let shape = [1, model.channels, model.height, model.width];
         let x_t = given.sample("x_T", &shape)?;
         let start = RunStart {
             seed: self.seed,
             label: self.class.label(&info)?,
             guidance: self.class.guidance,
-            image: sampler.kind.is_inverse().then(|| Arc::from(&*x_t)),
+            // Of a run that starts part of the way only the noised image is known, which is set below.
+            image: (sampler.kind.is_inverse() || self.strength < 1.0).then(|| Arc::from(&*x_t)),
         };
         let (label, guidance) = (start.label, start.guidance);
         // A model that is fixed to more runs as many copies, of which the first is recorded.
@@ -133,6 +142,11 @@ impl Trace {
             "runtime": describe::runtime(&info),
         });
         output.write(&tensors.to_bytes(&[("config", &config.to_string())])?)?;
+        if self.json {
+            let path = describe::path(output.path());
+            let document = json!({ "path": path, "steps": rows.len(), "config": config });
+            return print(&document.to_string());
+        }
         print(&format!(
             "{}: {} steps; {}",
             output.path().display(),
