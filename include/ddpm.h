@@ -474,8 +474,9 @@ typedef struct {
     void *log_user_data;
     // What the model's output means: one of `DDPM_PREDICTION_*`.
     uint32_t prediction_type;
-    // Kept for later versions; 0.
-    uint32_t reserved;
+    // The most streams that one run of the model steps together, up to 256. 0: 8; 1: one after the
+    // other. A model that is fixed to a batch size is run with that.
+    uint32_t max_batch;
 } ddpm_engine_desc;
 
 // What a loaded engine turned out to be. Initialise it with `DDPM_ENGINE_INFO_INIT`. The strings

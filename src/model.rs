@@ -145,6 +145,17 @@ impl ModelConfig {
     }
 }
 
+/// What one call of a model must have in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batching {
+    /// The batch the model is fixed to; `None` for any.
+    pub fixed: Option<usize>,
+    /// It takes one timestep for the whole batch.
+    pub shared_timestep: bool,
+    /// It takes one label for the whole batch.
+    pub shared_label: bool,
+}
+
 /// Something that predicts, from a noisy sample and its timestep, what its config says it predicts.
 ///
 /// One thread at a time; a run calls it once per row of its step table.
@@ -165,6 +176,19 @@ pub trait Denoiser: Send {
         labels: &[i64],
         output: ArrayViewMut4<'_, f32>,
     ) -> Result<()>;
+
+    /// What the samples of one call must have in common. The same for the life of the denoiser.
+    fn batching(&self) -> Batching {
+        Batching::default()
+    }
+
+    /// Makes later calls with `batch` samples as fast as they get, by a first one. Blocks for that.
+    ///
+    /// Errors: what a call gives; a model that fails here does not take such a batch.
+    fn warm_up(&mut self, batch: usize) -> Result<()> {
+        let _ = batch;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -159,9 +159,7 @@ impl Run {
     /// run's; `NonFinite` where its output, or the sample made of it, has a NaN or an infinity; what
     /// the model returns. After an error in the model or its output the run is as it was before.
     pub fn step(&mut self, denoiser: &mut dyn Denoiser) -> Result<bool> {
-        self.step_with_noise(denoiser, &mut |seed, row, noise| {
-            fill_standard_normal(seed, Purpose::StepNoise, row, noise);
-        })
+        self.step_with_noise(denoiser, &mut step_noise)
     }
 
     /// [`step`](Self::step) with noise of the caller's: where the row draws noise, `noise` is called
@@ -194,6 +192,70 @@ impl Run {
         if !self.null_labels.is_empty() {
             predict(&self.null_labels, &mut self.unconditional)?;
         }
+        self.apply(noise)
+    }
+
+    /// How many samples the next step asks the model about: N, or 2 N with guidance.
+    pub fn queries(&self) -> usize {
+        self.shape[0] + self.null_labels.len()
+    }
+
+    /// Writes what the next step asks the model, for whoever calls the model in this run's place
+    /// (see [`answer`](Self::answer)): [`queries`](Self::queries) samples [C, H, W], timesteps and, for
+    /// a model with classes, labels; those of no class last. Does nothing after the last step.
+    ///
+    /// Errors: `InvalidArgument` where a length differs. Does not allocate or block.
+    pub fn ask(&self, sample: &mut [f32], timesteps: &mut [f64], labels: &mut [i64]) -> Result<()> {
+        let Some(row) = self.table.rows().get(self.step_index) else {
+            return Ok(());
+        };
+        let queries = self.queries();
+        let expected =
+            [queries * self.item_len(), queries, self.labels.len() + self.null_labels.len()];
+        let found = [sample.len(), timesteps.len(), labels.len()];
+        if found != expected {
+            return Err(Error::invalid_argument(format!(
+                "ask: found room for {found:?} values of samples, timesteps and labels, expected {expected:?}"
+            )));
+        }
+        for part in sample.chunks_mut(self.sample.len()) {
+            part.copy_from_slice(&self.sample);
+        }
+        timesteps.fill(row.timestep);
+        for (to, &label) in labels.iter_mut().zip(self.labels.iter().chain(&self.null_labels)) {
+            *to = label;
+        }
+        Ok(())
+    }
+
+    /// Takes the step that [`ask`](Self::ask) asked for, with the model's output for each query
+    /// [output channels, H, W]. True while more steps are left.
+    ///
+    /// Errors: `InvalidArgument` where the length differs; `NonFinite`, as [`step`](Self::step). Does
+    /// not allocate or block.
+    pub fn answer(&mut self, output: &[f32]) -> Result<bool> {
+        if self.step_index >= self.steps() {
+            return Ok(false);
+        }
+        let expected = self.model_output.len() + self.unconditional.len();
+        if output.len() != expected {
+            return Err(Error::invalid_argument(format!(
+                "answer: found {} values, expected {expected} for {} queries",
+                output.len(),
+                self.queries()
+            )));
+        }
+        let (of_class, of_none) = output.split_at(self.model_output.len());
+        self.model_output.copy_from_slice(of_class);
+        self.unconditional.copy_from_slice(of_none);
+        self.apply(&mut step_noise)
+    }
+
+    /// Guidance, and the kernel, over what the model said.
+    fn apply(&mut self, noise: &mut dyn FnMut(u64, u32, &mut [f32])) -> Result<bool> {
+        let Some(row) = self.table.rows().get(self.step_index) else {
+            return Ok(false);
+        };
         let item = self.sample.len() / self.shape[0];
         let output_item = self.model_output.len() / self.shape[0];
         if !self.null_labels.is_empty() {
@@ -289,6 +351,10 @@ impl Run {
     pub fn seed(&self) -> u64 {
         self.start.seed
     }
+}
+
+fn step_noise(seed: u64, row: u32, noise: &mut [f32]) {
+    fill_standard_normal(seed, Purpose::StepNoise, row, noise);
 }
 
 fn check_image(sampler: &SamplerConfig, image: Option<&[f32]>, item_len: usize) -> Result<()> {

@@ -20,6 +20,9 @@ pub struct EngineConfig {
     pub provider: Provider,
     /// Threads inside one operator; 0 is the machine's cores less one, at least one.
     pub threads: u32,
+    /// The most streams that one call of the model steps at once, up to 256; 0 is 8, 1 serves them one
+    /// by one. A model that is fixed to a batch is run with that.
+    pub max_batch: u32,
     /// What the caller knows better than the model file, the size for one.
     pub overrides: ModelOverrides,
     /// Gets the log messages, mostly on the engine's thread. It must not call the engine.
@@ -36,6 +39,7 @@ impl EngineConfig {
             runtime_library: None,
             provider: Provider::default(),
             threads: 0,
+            max_batch: 0,
             overrides: ModelOverrides::default(),
             log: None,
             log_level: LogLevel::default(),

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::Logger;
 use crate::noise_schedule::NoiseSchedule;
 use crate::onnx::{Interrupt, OnnxDenoiser, OnnxOptions};
@@ -24,6 +24,12 @@ pub use crate::worker::{
 };
 pub use config::{EngineConfig, StreamConfig};
 pub use stream::Stream;
+
+/// The most streams that one call of the model steps, for an engine that does not say.
+const DEFAULT_BATCH: u32 = 8;
+
+/// More than this is a mistake.
+const MAX_BATCH: u32 = 256;
 
 /// A model and the one thread that runs it, shared by its streams.
 ///
@@ -43,10 +49,28 @@ impl Engine {
     /// [`wait`](Self::wait) and [`state`](Self::state). Loading ends with one run of the model, so
     /// that one that cannot run fails there.
     ///
-    /// Errors: `Internal` where the system gives no thread. All else shows as a failed load.
+    /// Errors: `InvalidArgument` for a `max_batch` that is out of range; `Internal` where the system
+    /// gives no thread. All else shows as a failed load.
     pub fn new(config: EngineConfig) -> Result<Self> {
-        let EngineConfig { model, runtime_library, provider, threads, overrides, log, log_level } =
-            config;
+        let EngineConfig {
+            model,
+            runtime_library,
+            provider,
+            threads,
+            max_batch,
+            overrides,
+            log,
+            log_level,
+        } = config;
+        let max_batch = match max_batch {
+            0 => DEFAULT_BATCH,
+            1..=MAX_BATCH => max_batch,
+            _ => {
+                return Err(Error::invalid_argument(format!(
+                    "max_batch: found {max_batch}, expected 0 (automatic) to {MAX_BATCH}"
+                )));
+            }
+        } as usize;
         let log = Logger::new(log, log_level);
         let options = OnnxOptions {
             runtime_library,
@@ -58,9 +82,8 @@ impl Engine {
         };
         let interrupt = Interrupt::new();
         let stop = interrupt.clone();
-        let worker = Worker::spawn(Arc::new(move || stop.stop()), move || {
+        let worker = Worker::spawn(Arc::new(move || stop.stop()), max_batch, move || {
             let denoiser = OnnxDenoiser::load_interruptible(&model, &options, &interrupt)?;
-            denoiser.expect_batch(1)?;
             let info = Arc::new(denoiser.info().clone());
             let schedule = Arc::new(info.model.noise_schedule()?);
             Ok(Loaded { denoiser: Box::new(denoiser), info: Known { info, schedule } })

@@ -8,9 +8,10 @@ use std::{ptr, slice};
 
 use super::descriptor::{self, Versioned};
 use super::engine_info::InfoTexts;
-use super::guard::{address_size, borrow, choose, expect_zero, guard, null, optional_text};
+use super::guard::{address_size, borrow, choose, guard, null, optional_text};
 use super::log::{LOG_LEVELS, ddpm_log_callback, host_log};
 use super::result::{DDPM_OK, DDPM_TIMEOUT, ddpm_result};
+use super::stream_desc::by_field;
 use crate::engine::{Engine, EngineConfig, ModelSource, Provider};
 use crate::error::{Error, Result};
 use crate::prediction::PredictionType;
@@ -92,8 +93,9 @@ pub struct ddpm_engine_desc {
     pub log_user_data: *mut c_void,
     /// What the model's output means: one of `DDPM_PREDICTION_*`.
     pub prediction_type: u32,
-    /// Kept for later versions; 0.
-    pub reserved: u32,
+    /// The most streams that one run of the model steps together, up to 256. 0: 8; 1: one after the
+    /// other. A model that is fixed to a batch size is run with that.
+    pub max_batch: u32,
 }
 
 // SAFETY: repr(C), begins with struct_size; integers, raw pointers and an optional function pointer,
@@ -127,7 +129,10 @@ pub unsafe extern "C" fn ddpm_engine_create(
         }
         // SAFETY: the descriptor's pointers are NULL or valid during this call, as the header asks.
         let config = unsafe { engine_config(&desc) }?;
-        let handle = Box::new(ddpm_engine { engine: Engine::new(config)?, texts: OnceLock::new() });
+        let handle = Box::new(ddpm_engine {
+            engine: Engine::new(config).map_err(by_field)?,
+            texts: OnceLock::new(),
+        });
         // SAFETY: not NULL, so the host's variable. Ownership goes to the host.
         unsafe { engine.write(Box::into_raw(handle)) };
         Ok(DDPM_OK)
@@ -146,11 +151,11 @@ unsafe fn engine_config(desc: &ddpm_engine_desc) -> Result<EngineConfig> {
     config.overrides.width = unless_zero(desc.width);
     config.overrides.height = unless_zero(desc.height);
     config.threads = desc.threads;
+    config.max_batch = desc.max_batch;
     config.log_level = choose("desc.log_level", desc.log_level, &LOG_LEVELS)?;
     config.log = host_log(desc.log, desc.log_user_data);
     config.overrides.prediction_type =
         choose("desc.prediction_type", desc.prediction_type, &PREDICTIONS)?;
-    expect_zero("desc.reserved", desc.reserved.into(), "(kept for later versions)")?;
     Ok(config)
 }
 

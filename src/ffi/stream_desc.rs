@@ -147,7 +147,8 @@ unsafe impl Versioned for ddpm_stream_desc {
 const DYNAMIC: Thresholding = Thresholding::Dynamic { ratio: 0.995, max: 1.0 };
 
 /// The fields by the names that the engine's messages have for them.
-const FIELDS: [(&str, &str); 16] = [
+const FIELDS: [(&str, &str); 17] = [
+    ("max_batch", "max_batch"),
     ("steps", "steps"),
     ("eta", "eta"),
     ("clip", "clip_range"),

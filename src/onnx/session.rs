@@ -9,7 +9,7 @@ use ort::session::{RunOptions, Session};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogLevel, Logger};
-use crate::model::{Classes, Denoiser, ModelConfig};
+use crate::model::{Batching, Classes, Denoiser, ModelConfig};
 use crate::rng::{Purpose, fill_standard_normal};
 
 use super::binding::{Binding, Feed};
@@ -18,6 +18,7 @@ use super::interrupt::Interrupt;
 use super::library::runtime;
 use super::load::{Loading, check_readable, internal, provider_fault, threads};
 use super::metadata::Golden;
+use super::ports::ValueShape;
 use super::provider::Provider;
 use super::roles::Roles;
 use super::{ModelSource, OnnxOptions};
@@ -40,6 +41,9 @@ pub struct Contract {
     /// Gives the prediction.
     pub output: String,
 }
+
+/// The batch sizes whose tensors are kept.
+const MAX_BINDINGS: usize = 8;
 
 /// What a loaded model turned out to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,8 +74,8 @@ pub struct OnnxInfo {
 /// One thread at a time. [`predict`](Denoiser::predict) allocates for the first run of a batch
 /// size; later runs reuse its tensors.
 pub struct OnnxDenoiser {
-    /// Before the session: it must be released first.
-    binding: Option<Binding>,
+    /// One for each batch size used lately. Before the session: they must be released first.
+    bindings: Vec<Binding>,
     session: Session,
     run_options: Arc<RunOptions>,
     roles: Roles,
@@ -141,7 +145,7 @@ impl OnnxDenoiser {
         info: OnnxInfo,
         name: String,
     ) -> Self {
-        Self { binding: None, session, run_options, roles, info, name }
+        Self { bindings: Vec::new(), session, run_options, roles, info, name }
     }
 
     /// Runs for the first time: verifies a golden output, or runs on zeros, so that a model that
@@ -189,17 +193,24 @@ impl OnnxDenoiser {
         let batch = feed.timesteps.len();
         let name = &self.name;
         let fault = |kind, text: &str| Error::new(kind, format!("{name}: {text}"));
-        let mut binding = match self.binding.take().filter(|bound| bound.batch() == batch) {
-            Some(binding) => binding,
+        let index = match self.bindings.iter().position(|bound| bound.batch() == batch) {
+            Some(index) => index,
             None => {
                 let rebind = self.info.provider != Provider::Cpu;
-                Binding::new(&self.session, &self.roles, batch, &self.info.model, rebind)
-                    .map_err(|error| fault(ErrorKind::Inference, error.message()))?
+                let bound =
+                    Binding::new(&self.session, &self.roles, batch, &self.info.model, rebind)
+                        .map_err(|error| fault(ErrorKind::Inference, error.message()))?;
+                if self.bindings.len() == MAX_BINDINGS {
+                    self.bindings.remove(0);
+                }
+                self.bindings.push(bound);
+                self.bindings.len() - 1
             }
         };
-        let done = binding.run(&mut self.session, options, &self.roles, feed, output);
-        self.binding = Some(binding);
-        done.map_err(|error| fault(error.kind(), error.message()))
+        let binding = &mut self.bindings[index];
+        binding
+            .run(&mut self.session, options, &self.roles, feed, output)
+            .map_err(|error| fault(error.kind(), error.message()))
     }
 
     /// Runs once, at the batch the model is fixed to: `fill` makes each item's sample, and every
@@ -325,6 +336,27 @@ impl OnnxDenoiser {
 impl Denoiser for OnnxDenoiser {
     fn config(&self) -> &ModelConfig {
         &self.info.model
+    }
+
+    fn batching(&self) -> Batching {
+        let one = |shape: ValueShape| shape != ValueShape::PerSample;
+        Batching {
+            fixed: self.info.fixed_batch,
+            shared_timestep: one(self.roles.timestep.shape),
+            shared_label: self.roles.label.as_ref().is_some_and(|label| one(label.shape)),
+        }
+    }
+
+    /// Runs the model once on zeros, whose result nobody sees.
+    fn warm_up(&mut self, batch: usize) -> Result<()> {
+        let model = &self.info.model;
+        let labels = if model.classes.is_some() { vec![0; batch] } else { Vec::new() };
+        let sample = vec![0.0; model.sample_len(batch)?];
+        let mut output = vec![0.0; sample.len() / model.channels * model.output_channels()];
+        let timesteps = vec![0.0; batch];
+        let feed = Feed { sample: &sample, timesteps: &timesteps, labels: &labels };
+        let options = Arc::clone(&self.run_options);
+        self.run(&options, feed, &mut output)
     }
 
     fn predict(

@@ -3,9 +3,13 @@
 //! The only module that names threads, channels and locks. It must not know ONNX: what it loads is
 //! a [`Denoiser`] and whatever description comes with it.
 //!
-//! Requests wait in one bounded queue and are served first come, first served. A stream has one
-//! step in flight at most, so many streams on one worker take turns.
+//! Requests wait in one bounded queue, in the order they came. A stream has one step in flight at
+//! most; when the worker is free it takes what waits, up to a limit, into as few calls of the model as
+//! can be (see [`batch`]).
 
+mod batch;
+#[cfg(test)]
+mod batch_tests;
 mod progress;
 mod stream_core;
 #[cfg(test)]
@@ -28,6 +32,7 @@ pub use progress::StreamState;
 pub(crate) use stream_core::StreamCore;
 pub use stream_core::{FrameFormat, FrameInfo, Preview, StepOutcome, StreamStatus};
 
+use batch::Batch;
 use stream_core::Request;
 
 /// The thread's name, as debuggers and profilers show it.
@@ -100,6 +105,7 @@ impl<I: Send + Sync + 'static> Worker<I> {
     /// Errors: `Internal` where the system gives no thread.
     pub(crate) fn spawn(
         interrupt: Interrupt,
+        max_batch: usize,
         load: impl FnOnce() -> Result<Loaded<I>> + Send + 'static,
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
@@ -112,7 +118,7 @@ impl<I: Send + Sync + 'static> Worker<I> {
         let thread = thread::Builder::new()
             .name(THREAD_NAME.to_owned())
             .spawn(move || {
-                serve(&own, &requests, load);
+                serve(&own, &requests, max_batch, load);
                 // The queue lives as long as the streams do, and keeps what is in it: whoever waits
                 // for one of these steps must not wait any longer. See also `Link::step`.
                 requests.try_iter().for_each(drop);
@@ -223,6 +229,10 @@ impl<I> LoadState<I> {
 }
 
 impl<I> Shared<I> {
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
     fn set(&self, state: LoadState<I>) {
         *self.state.lock() = state;
         self.changed.notify_all();
@@ -266,7 +276,8 @@ fn closed() -> Error {
 /// The life of the thread.
 fn serve<I>(
     shared: &Shared<I>,
-    requests: &Receiver<Message>,
+    queue: &Receiver<Message>,
+    max_batch: usize,
     load: impl FnOnce() -> Result<Loaded<I>>,
 ) {
     let mut denoiser = match contained("loading the model", load) {
@@ -274,43 +285,60 @@ fn serve<I>(
             shared.set(LoadState::Ready(Arc::new(loaded.info)));
             loaded.denoiser
         }
-        Err(error) => return fail_until_closed(shared, requests, error),
+        Err(error) => return fail_until_closed(shared, queue, error),
     };
-    while let Some(mut request) = next(shared, requests) {
-        match contained("a step", || Ok(request.serve(denoiser.as_mut()))) {
-            Ok(Ok(())) => {}
-            // The interrupt of a close shows up as a failure of the model; it is none.
-            Ok(Err(_)) if shared.closing.load(Ordering::SeqCst) => request.refuse(closed()),
-            Ok(Err(error)) => request.refuse(error),
-            Err(panic) => {
-                // What the panic left behind in the model is unknown, so it is not called again.
-                request.refuse(panic.clone());
-                return fail_until_closed(shared, requests, panic);
+    let mut batch = Batch::new(denoiser.as_ref(), max_batch);
+    let mut to_warm = batch.sizes_to_warm().into_iter();
+    let closing = || shared.is_closing().then(closed);
+    loop {
+        // While nobody asks for a step, the first calls of the other sizes are made, which are slow.
+        while queue.is_empty() && !shared.is_closing() {
+            let Some(size) = to_warm.next() else { break };
+            match contained("a first call", || Ok(denoiser.warm_up(size))) {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => {
+                    batch.stay_below(size);
+                    to_warm = Vec::new().into_iter();
+                }
+                Err(panic) => return fail_until_closed(shared, queue, panic),
             }
         }
+        let Some(requests) = next(shared, queue, batch.limit()) else {
+            return;
+        };
+        if let Err(panic) = batch.serve(requests, denoiser.as_mut(), &closing) {
+            // What the panic left behind in the model is unknown, so it is not called again.
+            return fail_until_closed(shared, queue, panic);
+        }
     }
 }
 
-fn fail_until_closed<I>(shared: &Shared<I>, requests: &Receiver<Message>, error: Error) {
+fn fail_until_closed<I>(shared: &Shared<I>, queue: &Receiver<Message>, error: Error) {
     shared.set(LoadState::Failed(error.clone()));
-    while let Some(request) = next(shared, requests) {
-        request.refuse(error.clone());
+    while let Some(requests) = next(shared, queue, QUEUE) {
+        for mut request in requests {
+            request.fail(error.clone());
+        }
     }
 }
 
-/// The next step to make; none when the engine closes.
-fn next<I>(shared: &Shared<I>, requests: &Receiver<Message>) -> Option<Request> {
-    loop {
-        let message = requests.recv();
-        if shared.closing.load(Ordering::SeqCst) {
+/// The steps to make: waits for one, and takes what else is there, up to `most`; none when the
+/// engine closes.
+fn next<I>(shared: &Shared<I>, queue: &Receiver<Message>, most: usize) -> Option<Vec<Request>> {
+    let mut requests = Vec::new();
+    while requests.is_empty() {
+        let first = queue.recv();
+        if shared.is_closing() {
             return None;
         }
-        match message {
-            Ok(Message::Step(request)) => return Some(request),
-            Ok(Message::Wake) => {}
-            Err(_) => return None,
-        }
+        let messages = std::iter::once(first.ok()?).chain(queue.try_iter());
+        let steps = messages.filter_map(|message| match message {
+            Message::Step(request) => Some(request),
+            Message::Wake => None,
+        });
+        requests.extend(steps.take(most));
     }
+    Some(requests)
 }
 
 /// Calls `work`; a panic becomes an `Internal` error.

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::image;
-use crate::model::{Color, Denoiser, ModelConfig};
+use crate::model::{Color, ModelConfig};
 use crate::run::{Run, RunStart};
 use crate::sampler::SamplerConfig;
 
@@ -311,18 +311,39 @@ impl StreamCore {
         outcome
     }
 
-    /// Worker: makes the step, publishes its frame. Does nothing where the step is no longer wanted.
-    fn advance(&self, ticket: Ticket, denoiser: &mut dyn Denoiser) -> Result<()> {
+    /// Worker: how many samples the step asks the model about; none where it is no longer wanted.
+    fn queries(&self, ticket: Ticket) -> usize {
+        if !self.progress.wants(ticket) {
+            return 0;
+        }
+        self.work.try_lock().map_or(0, |work| work.run.queries())
+    }
+
+    /// Worker: what the step asks the model, see [`Run::ask`].
+    fn ask(
+        &self,
+        ticket: Ticket,
+        sample: &mut [f32],
+        timesteps: &mut [f64],
+        labels: &mut [i64],
+    ) -> Result<()> {
+        let mut work = self.work.try_lock().ok_or_else(|| internal("two workers on one stream"))?;
+        if work.epoch != ticket.epoch {
+            work.run.reset(self.seed_of(ticket.epoch).load(Ordering::Relaxed));
+            work.epoch = ticket.epoch;
+        }
+        work.run.ask(sample, timesteps, labels)
+    }
+
+    /// Worker: makes the step of what the model said, publishes its frame. Does nothing where the step
+    /// is no longer wanted.
+    fn answer(&self, ticket: Ticket, output: &[f32]) -> Result<()> {
         if !self.progress.wants(ticket) {
             return Ok(());
         }
         let mut work = self.work.try_lock().ok_or_else(|| internal("two workers on one stream"))?;
         let work = &mut *work;
-        if work.epoch != ticket.epoch {
-            work.run.reset(self.seed_of(ticket.epoch).load(Ordering::Relaxed));
-            work.epoch = ticket.epoch;
-        }
-        let more = work.run.step(denoiser)?;
+        let more = work.run.answer(output)?;
         let generation = self.draw(work, ticket.epoch, ticket.step + 1)?;
         if self.progress.commit(ticket) {
             self.publish(work, ticket.epoch, generation);
@@ -403,17 +424,39 @@ impl Request {
         self.core.give_back(self.ticket);
     }
 
-    /// Worker: makes the step. After an error the request is still to be refused.
-    pub(crate) fn serve(&mut self, denoiser: &mut dyn Denoiser) -> Result<()> {
-        self.core.advance(self.ticket, denoiser)?;
+    /// Worker: how many samples it asks the model about. With none it is settled.
+    pub(crate) fn queries(&mut self) -> usize {
+        let queries = self.core.queries(self.ticket);
+        self.settled |= queries == 0;
+        queries
+    }
+
+    /// Worker: what it asks, for as many queries.
+    pub(crate) fn ask(
+        &mut self,
+        sample: &mut [f32],
+        timesteps: &mut [f64],
+        labels: &mut [i64],
+    ) -> Result<()> {
+        if self.settled {
+            return Ok(());
+        }
+        self.core.ask(self.ticket, sample, timesteps, labels)
+    }
+
+    /// Worker: makes the step. After an error the request is still to be failed.
+    pub(crate) fn answer(&mut self, output: &[f32]) -> Result<()> {
+        self.core.answer(self.ticket, output)?;
         self.settled = true;
         Ok(())
     }
 
     /// Worker: ends the step with this error.
-    pub(crate) fn refuse(mut self, error: Error) {
-        self.core.fail(self.ticket, error);
-        self.settled = true;
+    pub(crate) fn fail(&mut self, error: Error) {
+        if !self.settled {
+            self.core.fail(self.ticket, error);
+            self.settled = true;
+        }
     }
 }
 

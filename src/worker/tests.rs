@@ -42,7 +42,7 @@ fn model() -> ModelConfig {
 
 fn worker(before: impl FnMut(f64) -> Result<()> + Send + 'static) -> Worker<()> {
     let denoiser = Box::new(Fake { config: model(), before });
-    let worker = Worker::spawn(Arc::new(|| {}), || Ok(Loaded { denoiser, info: () })).unwrap();
+    let worker = Worker::spawn(Arc::new(|| {}), 1, || Ok(Loaded { denoiser, info: () })).unwrap();
     worker.wait(None).unwrap();
     worker
 }
@@ -191,7 +191,7 @@ fn a_close_ends_the_step_in_flight_and_those_that_wait() {
     let interrupt = Arc::new(move || {
         let _ = stop.lock().send(());
     });
-    let worker = Worker::spawn(interrupt, || Ok(Loaded { denoiser, info: () })).unwrap();
+    let worker = Worker::spawn(interrupt, 1, || Ok(Loaded { denoiser, info: () })).unwrap();
     worker.wait(None).unwrap();
     let link = worker.link();
     // Two wait: the one that the thread takes up when it stops, and one left in the queue.
@@ -253,7 +253,7 @@ fn a_panic_in_a_step_is_an_error_everywhere_and_no_crash() {
 
 #[test]
 fn a_panic_in_the_load_is_a_failed_load() {
-    let worker = Worker::<()>::spawn(Arc::new(|| {}), || panic!("loading")).unwrap();
+    let worker = Worker::<()>::spawn(Arc::new(|| {}), 1, || panic!("loading")).unwrap();
     let error = worker.wait(None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
     assert!(error.to_string().contains("loading"), "{error}");
@@ -275,7 +275,7 @@ fn the_thread_cannot_close_itself() {
         },
     });
     let worker =
-        Arc::new(Worker::spawn(Arc::new(|| {}), || Ok(Loaded { denoiser, info: () })).unwrap());
+        Arc::new(Worker::spawn(Arc::new(|| {}), 1, || Ok(Loaded { denoiser, info: () })).unwrap());
     worker.wait(None).unwrap();
     let (link, core) = (worker.link(), stream(1));
     link.step(&core).unwrap();

@@ -19,9 +19,9 @@ static void engine_arguments(const char *models) {
     desc.prediction_type = 5;
     CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.prediction_type: found 5");
     desc.prediction_type = DDPM_PREDICTION_DEFAULT;
-    desc.reserved = 1;
-    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.reserved: found 1");
-    desc.reserved = 0;
+    desc.max_batch = 257;
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.max_batch: found 257");
+    desc.max_batch = 0;
     desc.model_data = &desc;
     CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.model_path: found with");
     desc.model_path = NULL;

@@ -1,0 +1,266 @@
+//! Many streams' steps in one call of the model: continuous batching.
+//!
+//! What waits when the worker is free runs together; each stream keeps its own timestep, sampler, seed
+//! and class. This module must not know the queue.
+
+use std::ops::Range;
+
+use ndarray::{ArrayView4, ArrayViewMut4};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Batching, Denoiser, ModelConfig};
+
+use super::contained;
+use super::stream_core::Request;
+
+/// The buffers of the model's calls, and how many samples one call may have.
+pub(super) struct Batch {
+    limit: usize,
+    shape: [usize; 3],
+    output_channels: usize,
+    takes_labels: bool,
+    rules: Batching,
+    queries: Vec<Query>,
+    sample: Vec<f32>,
+    timesteps: Vec<f64>,
+    labels: Vec<i64>,
+    output: Vec<f32>,
+    /// The samples of one call where the model takes a fixed number, filled up.
+    padded: Padded,
+}
+
+#[derive(Default)]
+struct Padded {
+    sample: Vec<f32>,
+    timesteps: Vec<f64>,
+    labels: Vec<i64>,
+    output: Vec<f32>,
+}
+
+/// One sample that the model is asked about.
+struct Query {
+    /// The request it belongs to.
+    request: usize,
+    answered: Result<()>,
+}
+
+impl Batch {
+    /// Allocates nothing yet.
+    pub(super) fn new(denoiser: &dyn Denoiser, limit: usize) -> Self {
+        let ModelConfig { channels, height, width, .. } = *denoiser.config();
+        Self {
+            limit: limit.max(1),
+            shape: [channels, height, width],
+            output_channels: denoiser.config().output_channels(),
+            takes_labels: denoiser.config().classes.is_some(),
+            rules: denoiser.batching(),
+            queries: Vec::new(),
+            sample: Vec::new(),
+            timesteps: Vec::new(),
+            labels: Vec::new(),
+            output: Vec::new(),
+            padded: Padded::default(),
+        }
+    }
+
+    /// The most requests that are served together.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The sizes worth a first call before they are needed, smallest first; 1 has had its own.
+    pub(super) fn sizes_to_warm(&self) -> Vec<usize> {
+        match self.rules.fixed {
+            Some(_) => Vec::new(),
+            None => {
+                (1..).map(|power| 1usize << power).take_while(|&size| size <= self.limit).collect()
+            }
+        }
+    }
+
+    /// Keeps calls below `size` from now on: the model does not take so many.
+    pub(super) fn stay_below(&mut self, size: usize) {
+        self.limit = self.limit.min((size / 2).max(1));
+    }
+
+    /// Makes the steps. Every request is settled, with its step made or with its own error.
+    ///
+    /// Errors: the panic of a call of the model or of a step, after which the model must not be called
+    /// again.
+    pub(super) fn serve(
+        &mut self,
+        mut requests: Vec<Request>,
+        denoiser: &mut dyn Denoiser,
+        closing: &dyn Fn() -> Option<Error>,
+    ) -> Result<()> {
+        let done = contained("a step", || Ok(self.serve_all(&mut requests, denoiser, closing)));
+        if let Err(panic) = &done {
+            requests.iter_mut().for_each(|request| request.fail(panic.clone()));
+        }
+        done
+    }
+
+    fn serve_all(
+        &mut self,
+        requests: &mut [Request],
+        denoiser: &mut dyn Denoiser,
+        closing: &dyn Fn() -> Option<Error>,
+    ) {
+        self.collect(requests);
+        let mut start = 0;
+        while start < self.queries.len() {
+            let end = start + self.call_length(start);
+            let outcome = self.call(start..end, denoiser);
+            // The interrupt of a close shows up as a failure of the model; it is none.
+            let outcome = outcome.map_err(|error| closing().unwrap_or(error));
+            match outcome {
+                // One bad sample must not take the others with it.
+                Err(_) if end - start > 1 && closing().is_none() => {
+                    self.call_each(start..end, denoiser);
+                }
+                outcome => {
+                    for query in &mut self.queries[start..end] {
+                        query.answered = outcome.clone();
+                    }
+                }
+            }
+            self.hand_out(requests, start, end);
+            start = end;
+        }
+    }
+
+    /// Asks every request what it wants to know, in an order that lets calls be long.
+    fn collect(&mut self, requests: &mut [Request]) {
+        let item = self.shape.iter().product::<usize>();
+        let output_item = self.output_channels * self.shape[1] * self.shape[2];
+        self.queries.clear();
+        self.sample.clear();
+        self.timesteps.clear();
+        self.labels.clear();
+        for (index, request) in requests.iter_mut().enumerate() {
+            let before = self.queries.len();
+            let total = before + request.queries();
+            self.sample.resize(total * item, 0.0);
+            self.timesteps.resize(total, 0.0);
+            self.labels.resize(if self.takes_labels { total } else { 0 }, 0);
+            let labels = before.min(self.labels.len());
+            let asked = request.ask(
+                &mut self.sample[before * item..],
+                &mut self.timesteps[before..],
+                &mut self.labels[labels..],
+            );
+            match asked {
+                Ok(()) => {
+                    let query = |_| Query { request: index, answered: Ok(()) };
+                    self.queries.extend((before..total).map(query));
+                }
+                Err(error) => request.fail(error),
+            }
+        }
+        self.sample.truncate(self.queries.len() * item);
+        self.timesteps.truncate(self.queries.len());
+        self.labels.truncate(self.queries.len());
+        self.output.resize(self.queries.len() * output_item, 0.0);
+    }
+
+    /// How many queries from `start` on go into one call: what the model allows, and else the
+    /// greatest power of two there are, so that few sizes occur and nothing is computed in vain.
+    fn call_length(&self, start: usize) -> usize {
+        let Batching { fixed, shared_timestep, shared_label } = self.rules;
+        let goes_along = |&index: &usize| {
+            (!shared_timestep || self.timesteps[index] == self.timesteps[start])
+                && (!shared_label || self.labels.get(index) == self.labels.get(start))
+        };
+        let alike = (start..self.queries.len()).take_while(goes_along).count();
+        match fixed {
+            Some(fixed) => alike.min(fixed),
+            None => {
+                let most = alike.min(self.limit);
+                1 << most.ilog2()
+            }
+        }
+    }
+
+    /// One call of the model for these queries; the answers go to their places.
+    fn call(&mut self, range: Range<usize>, denoiser: &mut dyn Denoiser) -> Result<()> {
+        let [channels, height, width] = self.shape;
+        let item = channels * height * width;
+        let output_item = self.output_channels * height * width;
+        let labels = if self.takes_labels { range.clone() } else { 0..0 };
+        let sample = &self.sample[range.start * item..range.end * item];
+        let timesteps = &self.timesteps[range.clone()];
+        let labels = &self.labels[labels];
+        let output = &mut self.output[range.start * output_item..range.end * output_item];
+        let size = self.rules.fixed.unwrap_or(range.len());
+        let predict = |denoiser: &mut dyn Denoiser,
+                       sample: &[f32],
+                       timesteps: &[f64],
+                       labels: &[i64],
+                       output: &mut [f32]| {
+            let sample = ArrayView4::from_shape([size, channels, height, width], sample);
+            let output =
+                ArrayViewMut4::from_shape([size, self.output_channels, height, width], output);
+            let (Ok(sample), Ok(output)) = (sample, output) else {
+                return Err(Error::new(ErrorKind::Internal, "batch: its buffers do not fit"));
+            };
+            denoiser.predict(sample, timesteps, labels, output)
+        };
+        if size == range.len() {
+            return predict(denoiser, sample, timesteps, labels, output);
+        }
+        let Padded { sample: all, timesteps: times, labels: classes, output: answers } =
+            &mut self.padded;
+        fill_up(all, sample, size * item, item);
+        fill_up(times, timesteps, size, 1);
+        fill_up(classes, labels, if labels.is_empty() { 0 } else { size }, 1);
+        answers.resize(size * output_item, 0.0);
+        predict(denoiser, all, times, classes, answers)?;
+        output.copy_from_slice(&answers[..output.len()]);
+        Ok(())
+    }
+
+    /// A call for each of these queries, after one for all of them failed.
+    fn call_each(&mut self, range: Range<usize>, denoiser: &mut dyn Denoiser) {
+        for query in range.clone() {
+            let alone = self.call(query..query + 1, denoiser);
+            self.queries[query].answered = alone;
+        }
+        if self.queries[range.clone()].iter().all(|query| query.answered.is_ok()) {
+            // None was at fault: it was their number.
+            self.stay_below(range.len());
+        }
+    }
+
+    /// Ends the steps whose last query is in this range.
+    fn hand_out(&mut self, requests: &mut [Request], start: usize, end: usize) {
+        let output_item = self.output_channels * self.shape[1] * self.shape[2];
+        for last in start..end {
+            let request = self.queries[last].request;
+            let belongs = |query: &Query| query.request == request;
+            if self.queries.get(last + 1).is_some_and(belongs) {
+                continue;
+            }
+            let first = self.queries[..last].iter().rposition(|query| !belongs(query));
+            let first = first.map_or(0, |before| before + 1);
+            let failed =
+                self.queries[first..=last].iter().find_map(|query| query.answered.clone().err());
+            let output = &self.output[first * output_item..(last + 1) * output_item];
+            let outcome = match failed {
+                Some(error) => Err(error),
+                None => requests[request].answer(output),
+            };
+            if let Err(error) = outcome {
+                requests[request].fail(error);
+            }
+        }
+    }
+}
+
+/// `values` and as many copies of their first `item` as it takes to be `len` long.
+fn fill_up<T: Copy>(to: &mut Vec<T>, values: &[T], len: usize, item: usize) {
+    to.clear();
+    to.extend_from_slice(values);
+    while to.len() < len {
+        to.extend_from_within(..item);
+    }
+}
