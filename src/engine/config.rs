@@ -21,7 +21,8 @@ pub struct EngineConfig {
     /// Threads inside one operator; 0 is the machine's cores less one, at least one.
     pub threads: u32,
     /// The most streams that one call of the model steps at once, up to 256; 0 is 8, 1 serves them one
-    /// by one. A model that is fixed to a batch is run with that.
+    /// by one. A model that is fixed to a batch is run with that. The first calls of the sizes below,
+    /// 2, 4 and so on, are made after the load, while nobody asks for a step.
     pub max_batch: u32,
     /// What the caller knows better than the model file, the size for one.
     pub overrides: ModelOverrides,

@@ -175,20 +175,6 @@ impl OnnxDenoiser {
         &self.info
     }
 
-    /// Errors: `Model` where the model is fixed to another batch size.
-    pub fn expect_batch(&self, batch: usize) -> Result<()> {
-        match self.info.fixed_batch {
-            Some(fixed) if fixed != batch => Err(Error::new(
-                ErrorKind::Model,
-                format!(
-                    "{}: the batch is fixed to {fixed}, expected {batch} or open; export it with an open batch",
-                    self.name
-                ),
-            )),
-            _ => Ok(()),
-        }
-    }
-
     fn run(&mut self, options: &RunOptions, feed: Feed<'_>, output: &mut [f32]) -> Result<()> {
         let batch = feed.timesteps.len();
         let name = &self.name;

@@ -93,7 +93,10 @@ impl Batch {
         denoiser: &mut dyn Denoiser,
         closing: &dyn Fn() -> Option<Error>,
     ) -> Result<()> {
-        let done = contained("a step", || Ok(self.serve_all(&mut requests, denoiser, closing)));
+        let done = contained("a step", || {
+            self.serve_all(&mut requests, denoiser, closing);
+            Ok(())
+        });
         if let Err(panic) = &done {
             requests.iter_mut().for_each(|request| request.fail(panic.clone()));
         }
