@@ -22,6 +22,8 @@ struct Fake {
     overflows_at: Option<f64>,
     /// Calls with more samples fail.
     most: usize,
+    /// Whether that shows in `warm_up` already.
+    warms_up: bool,
 }
 
 impl Denoiser for Fake {
@@ -34,7 +36,7 @@ impl Denoiser for Fake {
     }
 
     fn warm_up(&mut self, batch: usize) -> Result<()> {
-        if batch > self.most {
+        if self.warms_up && batch > self.most {
             return Err(Error::new(ErrorKind::Inference, "too many"));
         }
         Ok(())
@@ -89,6 +91,7 @@ fn bench(max_batch: usize, change: impl FnOnce(&mut Fake)) -> Bench {
         fails_at: None,
         overflows_at: None,
         most: usize::MAX,
+        warms_up: true,
     };
     change(&mut fake);
     let (model, calls) = (fake.config.clone(), Arc::clone(&fake.calls));
@@ -148,6 +151,7 @@ fn alone(bench: &Bench, kind: Sampler, steps: usize, start: RunStart) -> Vec<u8>
         fails_at: None,
         overflows_at: None,
         most: 1,
+        warms_up: true,
     };
     drop(leave);
     let sampler = bench.model.sampler_config(kind, steps);
@@ -215,12 +219,17 @@ fn a_model_with_one_timestep_for_all_gets_groups_of_equal_ones() {
 #[test]
 fn a_model_of_a_fixed_batch_is_filled_up() {
     let bench = bench(8, |fake| fake.rules.fixed = Some(4));
-    let cores: Vec<_> = (0..6).map(|seed| bench.plain(5, seed)).collect();
+    let cores: Vec<_> = (0..6).map(|seed| bench.plain(5 + seed as usize, seed)).collect();
     assert_eq!(bench.step_together(&cores), [4, 4]);
     for (core, seed) in cores.iter().zip(0..) {
         let start = RunStart { seed, ..RunStart::default() };
-        assert_eq!(pixels(core), alone(&bench, Sampler::Ddpm, 5, start));
+        assert_eq!(pixels(core), alone(&bench, Sampler::Ddpm, 5 + seed as usize, start));
     }
+    // The second steps have different timesteps, and the last call is filled up with copies of its first.
+    bench.step_together(&cores);
+    let calls = bench.calls.lock().unwrap();
+    assert_eq!(calls[1].len(), 4);
+    assert!(calls[1][0] != calls[1][1] && calls[1][2..] == [calls[1][0]; 2], "{calls:?}");
 }
 
 #[test]
@@ -249,11 +258,13 @@ fn a_call_that_fails_is_made_again_for_each_alone() {
 
 #[test]
 fn a_model_that_takes_fewer_than_it_says_is_asked_for_more_once() {
-    let bench = bench(8, |fake| fake.most = 3);
-    let cores: Vec<_> = (0..5).map(|seed| bench.plain(5, seed)).collect();
-    // Before, where the worker has had the time, or in this call.
-    bench.step_together(&cores);
-    assert_eq!(bench.step_together(&cores), [2, 2, 1]);
+    for is_seen_before in [true, false] {
+        let bench = bench(8, |fake| (fake.most, fake.warms_up) = (3, is_seen_before));
+        let cores: Vec<_> = (0..5).map(|seed| bench.plain(5, seed)).collect();
+        // Before, where the worker has had the time, or in this call.
+        bench.step_together(&cores);
+        assert_eq!(bench.step_together(&cores), [2, 2, 1]);
+    }
 }
 
 #[test]
