@@ -39,6 +39,7 @@ use plan::{Grid, Plan};
 /// The numbers are those of the C ABI: a new sampler takes a new one, none is used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u32)]
+#[non_exhaustive]
 pub enum Sampler {
     /// Ancestral sampling (Ho et al. 2020, algorithm 2).
     #[default]

@@ -311,6 +311,9 @@ impl Run {
                 let x_s = a_s.sqrt() * e.x0 + (1.0 - a_s).sqrt() * e.epsilon;
                 (a_next / a_s).sqrt() * x_s + (1.0 - a_next / a_s).sqrt() * e.noise
             }
+            // First-order solvers of the probability-flow ODE are all DDIM: a new sampler that is none
+            // needs its formula here.
+            _ => a_next.sqrt() * e.x0 + (1.0 - a_next).sqrt() * e.epsilon,
         };
         (next, e.x)
     }
