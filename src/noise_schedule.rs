@@ -233,7 +233,7 @@ impl NoiseSchedule {
                 _ if index < 0.0 => 1.0,
                 _ => self.alphas_cumprod[(index as usize).min(self.alphas_cumprod.len() - 1)],
             };
-            ((1.0 - alpha_bar) / alpha_bar).sqrt()
+            sigma_of(alpha_bar)
         };
         let share = t - below;
         if share == 0.0 { at(t) } else { at(below) + share * (at(below + 1.0) - at(below)) }
@@ -244,7 +244,7 @@ impl NoiseSchedule {
     pub fn timestep_of_sigma(&self, sigma: f64) -> f64 {
         let last = self.alphas_cumprod.len() - 1;
         // sigma rises with t.
-        let above = self.alphas_cumprod.partition_point(|&a| ((1.0 - a) / a).sqrt() <= sigma);
+        let above = self.alphas_cumprod.partition_point(|&a| sigma_of(a) <= sigma);
         match above {
             0 => 0.0,
             above if above > last => last as f64,
@@ -276,6 +276,11 @@ impl NoiseSchedule {
         }
         Ok(())
     }
+}
+
+/// The noise's share over the signal's, sigma of Karras et al. 2022; infinite where alpha_bar is 0.
+pub(crate) fn sigma_of(alpha_bar: f64) -> f64 {
+    ((1.0 - alpha_bar) / alpha_bar).sqrt()
 }
 
 #[cfg(test)]

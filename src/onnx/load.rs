@@ -180,22 +180,17 @@ pub(super) fn threads(given: u32) -> Result<u32> {
     }
 }
 
-/// The runtime would wait for ever on a pipe, and names a folder badly.
-pub(super) fn check_readable(source: &ModelSource) -> Result<()> {
-    let ModelSource::Path(path) = source else {
-        return Ok(());
-    };
-    let refuse = |reason: String| io_fault(path, &reason);
+/// Whether there is a file to read. A pipe or a device may never end, and a folder is named badly by
+/// whoever reads on. Errors: `Io`.
+pub(super) fn check_readable(path: &Path) -> Result<()> {
+    let refuse =
+        |reason: String| Error::new(ErrorKind::Io, format!("{}: {reason}", path.display()));
     let found = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
     if !found.is_file() {
         return Err(refuse("not a file".to_owned()));
     }
     std::fs::File::open(path).map_err(|error| refuse(error.to_string()))?;
     Ok(())
-}
-
-fn io_fault(path: &Path, reason: &str) -> Error {
-    Error::new(ErrorKind::Io, format!("{}: {reason}", path.display()))
 }
 
 pub(super) fn provider_fault(error: &Error) -> Error {

@@ -62,6 +62,18 @@ struct Choice<'a, T> {
     show: fn(&T) -> String,
 }
 
+impl<'a, T: ToString> Choice<'a, T> {
+    /// What scheduler configs and the metadata have the same key for.
+    fn of_key(
+        key: &'a [&'static str; 1],
+        caller: Option<T>,
+        scheduler: fn(&SchedulerConfig) -> T,
+        metadata: Option<T>,
+    ) -> Self {
+        Self { key: key[0], keys: key, caller, scheduler, metadata, show: T::to_string }
+    }
+}
+
 /// A value, and who said it.
 struct Said<T> {
     value: T,
@@ -83,36 +95,30 @@ impl Sources<'_> {
             scheduler.log_defaults(name, log, |key| !is_shared(key));
         }
         let prediction_type = self.choose(
-            Choice {
-                key: "prediction_type",
-                keys: &["prediction_type"],
-                caller: overrides.prediction_type,
-                scheduler: |config| config.prediction_type,
-                metadata: metadata.prediction_type,
-                show: ToString::to_string,
-            },
+            Choice::of_key(
+                &["prediction_type"],
+                overrides.prediction_type,
+                |config| config.prediction_type,
+                metadata.prediction_type,
+            ),
             || defaults.prediction_type,
         );
         let num_train_timesteps = self.choose(
-            Choice {
-                key: "num_train_timesteps",
-                keys: &["num_train_timesteps"],
-                caller: overrides.num_train_timesteps,
-                scheduler: |config| config.num_train_timesteps,
-                metadata: metadata.num_train_timesteps,
-                show: ToString::to_string,
-            },
+            Choice::of_key(
+                &["num_train_timesteps"],
+                overrides.num_train_timesteps,
+                |config| config.num_train_timesteps,
+                metadata.num_train_timesteps,
+            ),
             || defaults.num_train_timesteps,
         );
         let rescale_betas_zero_snr = self.choose(
-            Choice {
-                key: "rescale_betas_zero_snr",
-                keys: &["rescale_betas_zero_snr"],
-                caller: overrides.rescale_betas_zero_snr,
-                scheduler: |config| config.rescale_betas_zero_snr,
-                metadata: metadata.rescale_betas_zero_snr,
-                show: ToString::to_string,
-            },
+            Choice::of_key(
+                &["rescale_betas_zero_snr"],
+                overrides.rescale_betas_zero_snr,
+                |config| config.rescale_betas_zero_snr,
+                metadata.rescale_betas_zero_snr,
+            ),
             || defaults.rescale_betas_zero_snr,
         );
         let thresholding = self.choose(

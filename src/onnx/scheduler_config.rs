@@ -11,6 +11,7 @@ use crate::noise_schedule::{BetaSchedule, MAX_TRAIN_TIMESTEPS, NoiseSchedule};
 use crate::prediction::PredictionType;
 use crate::sampler::{Sampler, SamplerConfig};
 
+use super::load::check_readable;
 use super::scheduler_class::{Class, ORIGINAL_STEPS};
 use super::scheduler_json::{Keys, SchedulerJson};
 
@@ -174,14 +175,9 @@ pub(super) fn beside(model: &Path) -> Option<PathBuf> {
 
 /// The text of a config. Errors: `Io`.
 pub(super) fn read_text(path: &Path) -> Result<String> {
-    let refuse =
-        |reason: String| Error::new(ErrorKind::Io, format!("{}: {reason}", path.display()));
-    // A device or a pipe may never end.
-    let found = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
-    if !found.is_file() {
-        return Err(refuse("not a file".to_owned()));
-    }
-    std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))
+    check_readable(path)?;
+    std::fs::read_to_string(path)
+        .map_err(|error| Error::new(ErrorKind::Io, format!("{}: {error}", path.display())))
 }
 
 fn fault(name: &str, error: &Error) -> Error {

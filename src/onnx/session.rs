@@ -113,7 +113,9 @@ impl OnnxDenoiser {
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let threads = threads(options.threads)?;
-        check_readable(source)?;
+        if let ModelSource::Path(path) = source {
+            check_readable(path)?;
+        }
         let runtime = runtime(options.runtime_library.as_deref(), &options.log)?;
         let loading = Loading { source, options, interrupt, runtime, threads };
         match options.provider {
@@ -161,8 +163,7 @@ impl OnnxDenoiser {
         match golden {
             Some(golden) => self.verify(golden)?,
             None => {
-                let options = Arc::clone(&self.run_options);
-                self.run_once(&options, |_| {}, 0.0, 0)?;
+                self.warm_up(self.first_batch())?;
             }
         }
         interrupt.check()?;
@@ -199,16 +200,21 @@ impl OnnxDenoiser {
             .map_err(|error| fault(error.kind(), error.message()))
     }
 
-    /// Runs once, at the batch the model is fixed to: `fill` makes each item's sample, and every
-    /// item has the same timestep and label.
+    /// The batch of the first runs: what the model is fixed to, else 1.
+    fn first_batch(&self) -> usize {
+        self.info.fixed_batch.unwrap_or(1)
+    }
+
+    /// Runs `batch` items once: `fill` makes each item's sample, and every item has the same timestep
+    /// and label.
     fn run_once(
         &mut self,
         options: &RunOptions,
+        batch: usize,
         fill: impl Fn(&mut [f32]),
         timestep: f64,
         label: i64,
     ) -> Result<Vec<f32>> {
-        let batch = self.info.fixed_batch.unwrap_or(1);
         let model = &self.info.model;
         let labels = if model.classes.is_some() { vec![label; batch] } else { Vec::new() };
         let mut sample = vec![0.0; model.sample_len(batch)?];
@@ -225,7 +231,8 @@ impl OnnxDenoiser {
         let options = Arc::clone(&self.run_options);
         let noise =
             |item: &mut [f32]| fill_standard_normal(golden.seed, Purpose::InitialNoise, 0, item);
-        let output = self.run_once(&options, noise, golden.timestep, golden.label)?;
+        let batch = self.first_batch();
+        let output = self.run_once(&options, batch, noise, golden.timestep, golden.label)?;
         let squares = output.iter().map(|&value| f64::from(value).powi(2));
         let found = squares.sum::<f64>() / output.len() as f64;
         let expected = golden.mean_square;
@@ -261,8 +268,10 @@ impl OnnxDenoiser {
         interrupt.watch(None, Some(Arc::clone(&options)));
         let noise = |item: &mut [f32]| fill_standard_normal(0, Purpose::InitialNoise, 0, item);
         let name = self.name.clone();
+        let batch = self.first_batch();
         let mut ask = |label| {
-            self.run_once(&options, noise, 0.0, label).map_err(|error| error.message().to_owned())
+            self.run_once(&options, batch, noise, 0.0, label)
+                .map_err(|error| error.message().to_owned())
         };
         let null = match (given, count) {
             (Some(null), _) => match ask(null) {
@@ -335,14 +344,8 @@ impl Denoiser for OnnxDenoiser {
 
     /// Runs the model once on zeros, whose result nobody sees.
     fn warm_up(&mut self, batch: usize) -> Result<()> {
-        let model = &self.info.model;
-        let labels = if model.classes.is_some() { vec![0; batch] } else { Vec::new() };
-        let sample = vec![0.0; model.sample_len(batch)?];
-        let mut output = vec![0.0; sample.len() / model.channels * model.output_channels()];
-        let timesteps = vec![0.0; batch];
-        let feed = Feed { sample: &sample, timesteps: &timesteps, labels: &labels };
         let options = Arc::clone(&self.run_options);
-        self.run(&options, feed, &mut output)
+        self.run_once(&options, batch, |_| {}, 0.0, 0).map(|_| ())
     }
 
     fn predict(

@@ -12,6 +12,8 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors, View};
 
 use crate::error::{Error, ErrorKind, Result};
 
+use super::load::check_readable;
+
 /// The tensors of a file, checked as a whole when it is read and decoded one at a time.
 #[derive(Debug)]
 pub struct TensorFile {
@@ -27,10 +29,7 @@ impl TensorFile {
     pub fn read(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let refuse = |reason: String| Error::new(ErrorKind::Io, format!("{name}: {reason}"));
-        // A device or a pipe may never end.
-        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return Err(refuse("not a file".to_owned()));
-        }
+        check_readable(path)?;
         let mut data = fs::read(path).map_err(|error| refuse(error.to_string()))?;
         let (header_len, header) = SafeTensors::read_metadata(&data)
             .map_err(|error| refuse(format!("not a safetensors file: {error}")))?;

@@ -3,7 +3,7 @@
 use super::Definition;
 use super::config::{FinalAlpha, SamplerConfig, SigmaSpacing};
 use crate::error::Result;
-use crate::noise_schedule::NoiseSchedule;
+use crate::noise_schedule::{NoiseSchedule, sigma_of};
 use crate::prediction::{PredictionType, epsilon_of_x0};
 use crate::step::{Combination, Row};
 use crate::timesteps::{
@@ -167,16 +167,12 @@ impl<'a> Plan<'a> {
     /// As many points as `list` has, spread over sigma. The range is that of the schedule, but for
     /// solvers in sigma space that of the list, as in diffusers.
     fn sigma_points(&self, list: &[f64]) -> Vec<Point> {
-        let last = self.schedule.num_train_timesteps() - 1;
         let ends = match self.grid {
             Grid::Sigma => (list[0], list[list.len() - 1]),
-            _ => (last as f64, 0.0),
+            _ => ((self.schedule.num_train_timesteps() - 1) as f64, 0.0),
         };
-        let sigma_of = |t: f64| {
-            let alpha_bar = self.alpha_bar_at(t);
-            ((1.0 - alpha_bar) / alpha_bar).sqrt()
-        };
-        let (high, low) = (sigma_of(ends.0), sigma_of(ends.1));
+        let (first, last) = (self.alpha_bar_at(ends.0), self.alpha_bar_at(ends.1));
+        let (high, low) = (sigma_of(first), sigma_of(last));
         let share = |i: usize| i as f64 / (list.len().max(2) - 1) as f64;
         let between = |a: f64, b: f64, i: usize| a + share(i) * (b - a);
         let is_fractional = self.grid == Grid::Sigma && self.config.fractional_timesteps;
@@ -184,10 +180,10 @@ impl<'a> Plan<'a> {
             // The ends are those of the schedule to the last bit: a level just above that of the end
             // of the run would make a step backwards.
             if i == 0 {
-                return self.point(ends.0, self.alpha_bar_at(ends.0));
+                return self.point(ends.0, first);
             }
             if i + 1 == list.len() {
-                return self.point(ends.1, self.alpha_bar_at(ends.1));
+                return self.point(ends.1, last);
             }
             let sigma = match self.config.sigmas {
                 // Karras et al. 2022, eq. 5.

@@ -132,7 +132,7 @@ impl Batch {
         }
     }
 
-    /// Asks every request what it wants to know, in an order that lets calls be long.
+    /// Asks every request what it wants to know, in the order they came.
     fn collect(&mut self, requests: &mut [Request]) {
         let item = self.shape.iter().product::<usize>();
         let output_item = self.output_channels * self.shape[1] * self.shape[2];
