@@ -10,6 +10,7 @@
 mod batch;
 #[cfg(test)]
 mod batch_tests;
+mod frames;
 mod progress;
 mod stream_core;
 #[cfg(test)]
@@ -28,9 +29,10 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Denoiser;
 
+pub use frames::{FrameFormat, FrameInfo};
 pub use progress::StreamState;
 pub(crate) use stream_core::StreamCore;
-pub use stream_core::{FrameFormat, FrameInfo, Preview, StepOutcome, StreamStatus};
+pub use stream_core::{Preview, StepOutcome, StreamStatus};
 
 use batch::Batch;
 use stream_core::Request;
@@ -271,6 +273,10 @@ impl<I> Link<I> {
 
 fn closed() -> Error {
     Error::new(ErrorKind::EngineClosed, "the engine was closed")
+}
+
+fn internal(what: &str) -> Error {
+    Error::new(ErrorKind::Internal, format!("internal fault: {what}"))
 }
 
 /// The life of the thread.

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::image;
-use crate::model::{Color, ModelConfig};
+use crate::model::ModelConfig;
 use crate::run::{Run, RunStart};
 use crate::sampler::SamplerConfig;
 
+use super::frames::{Drawn, FrameFormat, FrameInfo, Frames};
+use super::internal;
 use super::progress::{Begin, MAX_STEPS, Progress, StreamState, Ticket};
-use super::triple_buffer::{Reader, Writer, triple_buffer};
 
 /// What a stream's frames show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,32 +27,6 @@ pub enum Preview {
     PredOriginalSample,
     /// The sample x_t itself: noise that settles.
     Sample,
-}
-
-/// How the pixels of a copied frame are laid out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FrameFormat {
-    /// Four bytes a pixel, red green blue alpha, top row first; alpha is 255 unless the model has
-    /// its own. No gamma change: [-1, 1] of the model becomes [0, 255].
-    #[default]
-    Rgba8,
-}
-
-/// Which frame was copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FrameInfo {
-    /// Pixels a row.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-    /// The number of finished steps the frame shows: 0 for a start picture in a run without steps,
-    /// else at least 1.
-    pub step: u32,
-    /// The steps of the whole run.
-    pub steps: u32,
-    /// Counts the stream's frames, over resets too; later frames have higher numbers.
-    pub generation: u64,
 }
 
 /// Where a stream stands.
@@ -82,19 +56,10 @@ pub enum StepOutcome {
     Done,
 }
 
-struct Frame {
-    pixels: Vec<u8>,
-    epoch: u32,
-    step: u32,
-    generation: u64,
-}
-
 /// What only the worker touches, so that its lock is never contended.
 struct Work {
     run: Run,
     epoch: u32,
-    generation: u64,
-    frames: Writer<Frame>,
 }
 
 /// See the module's text.
@@ -105,17 +70,12 @@ pub(crate) struct StreamCore {
     seeds: [AtomicU64; 2],
     reset_lock: Mutex<()>,
     work: Mutex<Work>,
-    frames: Mutex<Reader<Frame>>,
-    /// Epoch (high half) and generation (low half) of the newest frame.
-    published: AtomicU64,
+    frames: Frames,
     error: Mutex<Option<Error>>,
     waiters: AtomicU32,
     wait_lock: Mutex<()>,
     settled: Condvar,
     timesteps: Box<[f64]>,
-    width: usize,
-    height: usize,
-    color: Color,
     preview: Preview,
 }
 
@@ -137,28 +97,17 @@ impl StreamCore {
                 timesteps.len()
             )));
         }
-        let bytes = model
-            .width
-            .checked_mul(model.height)
-            .and_then(|pixels| pixels.checked_mul(image::BYTES_PER_PIXEL))
-            .ok_or_else(|| Error::invalid_argument("frame size: width x height x 4 overflows"))?;
-        let (writer, reader) =
-            triple_buffer(|| Frame { pixels: vec![0; bytes], epoch: 0, step: 0, generation: 0 });
         let core = Self {
             progress: Progress::new(timesteps.len()),
             seeds: [AtomicU64::new(seed), AtomicU64::new(seed)],
             reset_lock: Mutex::new(()),
-            work: Mutex::new(Work { run, epoch: 0, generation: 0, frames: writer }),
-            frames: Mutex::new(reader),
-            published: AtomicU64::new(0),
+            work: Mutex::new(Work { run, epoch: 0 }),
+            frames: Frames::new(model)?,
             error: Mutex::new(None),
             waiters: AtomicU32::new(0),
             wait_lock: Mutex::new(()),
             settled: Condvar::new(),
             timesteps,
-            width: model.width,
-            height: model.height,
-            color: model.color,
             preview,
         };
         core.show_start(0)?;
@@ -190,14 +139,9 @@ impl StreamCore {
             state: now.state,
             step: now.step,
             steps: self.timesteps.len() as u32,
-            generation: self.generation_of(now.epoch),
+            generation: self.frames.generation_of(now.epoch),
             timestep: self.timesteps.get(row).copied().unwrap_or(0.0),
         }
-    }
-
-    fn generation_of(&self, epoch: u32) -> u64 {
-        let published = self.published.load(Ordering::Acquire);
-        if (published >> 32) as u32 == epoch { published & u64::from(u32::MAX) } else { 0 }
     }
 
     /// Host: copies the newest frame of this run, if it was not copied before.
@@ -207,26 +151,7 @@ impl StreamCore {
         row_stride: usize,
         format: FrameFormat,
     ) -> Result<Option<FrameInfo>> {
-        let FrameFormat::Rgba8 = format;
-        let row = self.width * image::BYTES_PER_PIXEL;
-        check_target(target.len(), row_stride, row, self.height)?;
-        let mut reader = self.frames.lock();
-        let epoch = self.progress.snapshot().epoch;
-        // A frame of an earlier run, overtaken by a reset, is no news.
-        let Some(frame) = reader.take_newest().filter(|frame| frame.epoch == epoch) else {
-            return Ok(None);
-        };
-        let lines = frame.pixels.chunks_exact(row).zip(target.chunks_mut(row_stride));
-        for (source, line) in lines {
-            line[..row].copy_from_slice(source);
-        }
-        Ok(Some(FrameInfo {
-            width: self.width as u32,
-            height: self.height as u32,
-            step: frame.step,
-            steps: self.timesteps.len() as u32,
-            generation: frame.generation,
-        }))
+        self.frames.copy(target, row_stride, format, || self.progress.snapshot().epoch)
     }
 
     /// Host: starts again at step 0; `None` keeps the seed. Whatever is in flight is discarded.
@@ -236,7 +161,7 @@ impl StreamCore {
         let current = self.seed_of(epoch.wrapping_sub(1)).load(Ordering::Relaxed);
         self.seed_of(epoch).store(seed.unwrap_or(current), Ordering::Relaxed);
         // Held over both, so that whoever copies finds a new run without steps with its frame.
-        let reading = self.timesteps.is_empty().then(|| self.frames.lock());
+        let reading = self.timesteps.is_empty().then(|| self.frames.shut_viewers_out());
         self.show_start(epoch)?;
         // Releases the seed: a worker that sees the new epoch sees its seed.
         self.progress.reset(epoch);
@@ -250,34 +175,17 @@ impl StreamCore {
         if !self.timesteps.is_empty() {
             return Ok(());
         }
-        let mut work = self.work.lock();
-        let generation = self.draw(&mut work, epoch, 0)?;
-        self.publish(&mut work, epoch, generation);
+        self.draw(&self.work.lock().run, epoch, 0)?.publish();
         Ok(())
     }
 
-    /// Puts the run's picture into the next frame, and gives the frame's generation.
-    fn draw(&self, work: &mut Work, epoch: u32, step: u32) -> Result<u64> {
-        let generation = work.generation + 1;
-        let mut frame = work.frames.back().ok_or_else(|| internal("frame slot taken"))?;
+    /// Draws the run's picture as the next frame.
+    fn draw(&self, run: &Run, epoch: u32, step: u32) -> Result<Drawn<'_>> {
         let shown = match self.preview {
-            Preview::PredOriginalSample => work.run.x0(),
-            Preview::Sample => work.run.sample(),
+            Preview::PredOriginalSample => run.x0(),
+            Preview::Sample => run.sample(),
         };
-        let stride = self.width * image::BYTES_PER_PIXEL;
-        image::to_rgba8(shown, self.color, self.height, self.width, &mut frame.pixels, stride)?;
-        frame.epoch = epoch;
-        frame.step = step;
-        frame.generation = generation;
-        Ok(generation)
-    }
-
-    /// Makes the frame just drawn the newest.
-    fn publish(&self, work: &mut Work, epoch: u32, generation: u64) {
-        work.generation = generation;
-        work.frames.publish();
-        let word = u64::from(epoch) << 32 | (generation & u64::from(u32::MAX));
-        self.published.store(word, Ordering::Release);
+        self.frames.draw(shown, epoch, step, self.timesteps.len() as u32)
     }
 
     /// Host: ends the run.
@@ -342,11 +250,10 @@ impl StreamCore {
             return Ok(());
         }
         let mut work = self.work.try_lock().ok_or_else(|| internal("two workers on one stream"))?;
-        let work = &mut *work;
         let more = work.run.answer(output)?;
-        let generation = self.draw(work, ticket.epoch, ticket.step + 1)?;
+        let drawn = self.draw(&work.run, ticket.epoch, ticket.step + 1)?;
         if self.progress.commit(ticket) {
-            self.publish(work, ticket.epoch, generation);
+            drawn.publish();
             self.progress.finish(ticket, !more);
             self.notify();
         }
@@ -380,28 +287,6 @@ impl StreamCore {
         // Taken so that a waiter between its look at the word and its sleep cannot miss this.
         drop(self.wait_lock.lock());
         self.settled.notify_all();
-    }
-}
-
-fn internal(what: &str) -> Error {
-    Error::new(ErrorKind::Internal, format!("internal fault: {what}"))
-}
-
-fn check_target(len: usize, row_stride: usize, row: usize, height: usize) -> Result<()> {
-    if row_stride < row {
-        return Err(Error::invalid_argument(format!(
-            "row_stride: found {row_stride} bytes, expected at least {row} for a row of pixels"
-        )));
-    }
-    // The last row needs no padding behind it.
-    let needed =
-        row_stride.checked_mul(height.saturating_sub(1)).and_then(|rows| rows.checked_add(row));
-    match needed {
-        Some(needed) if needed <= len => Ok(()),
-        _ => Err(Error::invalid_argument(format!(
-            "frame buffer: found {len} bytes, expected at least {row_stride} x {} + {row}",
-            height.saturating_sub(1)
-        ))),
     }
 }
 
