@@ -3,7 +3,8 @@
 //! Layers, lowest first; a module uses earlier ones only (`tests/layering.rs` holds the order):
 //!
 //! - L0 [`error`], [`rng`], [`log`]
-//! - L1 [`noise_schedule`], [`timesteps`], [`prediction`], [`sampler`], [`step`], [`image`]: pure maths
+//! - L1 [`noise_schedule`], [`timesteps`], [`prediction`], [`sampler`], [`step`], [`image`],
+//!   [`pacing`]: pure maths
 //! - L2 [`model`], [`run`]: what a model is, and one denoising run on one thread
 //! - L3 [`onnx`]: the only place that names ONNX Runtime; `worker`: the only one that names threads
 //! - L4 [`engine`]: the safe API
@@ -17,6 +18,7 @@ pub mod log;
 pub mod model;
 pub mod noise_schedule;
 pub mod onnx;
+pub mod pacing;
 pub mod prediction;
 pub mod rng;
 pub mod run;

@@ -9,7 +9,7 @@ const ORDER: [&[&str]; 9] = [
     // L0
     &["error", "rng", "log"],
     // L1: pure maths
-    &["noise_schedule", "timesteps", "image", "step"],
+    &["noise_schedule", "timesteps", "image", "step", "pacing"],
     &["prediction"],
     &["sampler"],
     // L2
