@@ -191,6 +191,22 @@ pub trait Denoiser: Send {
     }
 }
 
+/// Makes a [`Denoiser`], and what makes one, return early with an error. Every call may come from any
+/// thread and returns at once.
+pub(crate) trait Stopper: Send + Sync {
+    /// Ends the load or the call that is going on, and every later one.
+    fn stop(&self);
+
+    /// Ends the call that is going on, or else the next one; those after it go on as ever. Does not
+    /// allocate. It may come too late and end a call that was not meant, which then is to be made again.
+    #[allow(dead_code)]
+    fn break_off(&self);
+
+    /// Whether the last call failed for `break_off` and nothing else. For the thread that calls the
+    /// denoiser.
+    fn was_broken_off(&self) -> bool;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

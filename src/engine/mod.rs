@@ -81,8 +81,8 @@ impl Engine {
             ..OnnxOptions::default()
         };
         let interrupt = Interrupt::new();
-        let stop = interrupt.clone();
-        let worker = Worker::spawn(Arc::new(move || stop.stop()), max_batch, move || {
+        let stopper = Arc::new(interrupt.clone());
+        let worker = Worker::spawn(stopper, max_batch, move || {
             let denoiser = OnnxDenoiser::load_interruptible(&model, &options, &interrupt)?;
             let info = Arc::new(denoiser.info().clone());
             let schedule = Arc::new(info.model.noise_schedule()?);

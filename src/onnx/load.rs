@@ -4,8 +4,8 @@ use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 
+use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{RunOptions, Session};
 use ort::value::Outlet;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -43,7 +43,7 @@ impl Loading<'_> {
         if provider == Provider::Cuda {
             builder = register_cuda(builder, runtime)?;
         }
-        interrupt.watch(Some(builder.canceler()), None);
+        interrupt.watch(builder.canceler());
         let session = match source {
             ModelSource::Path(path) => builder.commit_from_file(path),
             ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
@@ -82,8 +82,6 @@ impl Loading<'_> {
             log,
         };
         let model = sources.resolve(&Facts { shape, classes, whole_timesteps, output })?;
-        let run_options = Arc::new(RunOptions::new().map_err(internal)?);
-        interrupt.watch(None, Some(Arc::clone(&run_options)));
         let info = OnnxInfo {
             provider,
             fallback_reason: None,
@@ -95,8 +93,8 @@ impl Loading<'_> {
             runtime_library: runtime.path().to_owned(),
             threads,
         };
-        let mut loaded = OnnxDenoiser::new(session, run_options, roles, info, name);
-        loaded.try_out(metadata.golden, overrides.null_label, interrupt, log)?;
+        let mut loaded = OnnxDenoiser::new(session, interrupt.clone(), roles, info, name);
+        loaded.try_out(metadata.golden, overrides.null_label, log)?;
         let size = format!("{}x{}", shape.width, shape.height);
         log.log(LogLevel::Info, format!("{}: {size}, on the {provider}", source.name()));
         Ok(loaded)

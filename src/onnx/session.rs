@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use ndarray::{ArrayView4, ArrayViewMut4};
-use ort::session::{RunOptions, Session};
+use ort::session::Session;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogLevel, Logger};
@@ -16,7 +15,7 @@ use super::binding::{Binding, Feed};
 use super::classes::last_stands_for_none;
 use super::interrupt::Interrupt;
 use super::library::runtime;
-use super::load::{Loading, check_readable, internal, provider_fault, threads};
+use super::load::{Loading, check_readable, provider_fault, threads};
 use super::metadata::Golden;
 use super::ports::ValueShape;
 use super::provider::Provider;
@@ -77,7 +76,7 @@ pub struct OnnxDenoiser {
     /// One for each batch size used lately. Before the session: they must be released first.
     bindings: Vec<Binding>,
     session: Session,
-    run_options: Arc<RunOptions>,
+    interrupt: Interrupt,
     roles: Roles,
     info: OnnxInfo,
     name: String,
@@ -142,12 +141,12 @@ impl OnnxDenoiser {
     /// One that has not run yet.
     pub(super) fn new(
         session: Session,
-        run_options: Arc<RunOptions>,
+        interrupt: Interrupt,
         roles: Roles,
         info: OnnxInfo,
         name: String,
     ) -> Self {
-        Self { bindings: Vec::new(), session, run_options, roles, info, name }
+        Self { bindings: Vec::new(), session, interrupt, roles, info, name }
     }
 
     /// Runs for the first time: verifies a golden output, or runs on zeros, so that a model that
@@ -157,18 +156,16 @@ impl OnnxDenoiser {
         &mut self,
         golden: Option<Golden>,
         null_label: Option<i64>,
-        interrupt: &Interrupt,
         log: &Logger,
     ) -> Result<()> {
         match golden {
             Some(golden) => self.verify(golden)?,
             None => {
-                self.warm_up(self.first_batch())?;
+                self.run_first(false, |_| {}, 0.0, 0)?;
             }
         }
-        interrupt.check()?;
-        self.find_null_label(null_label, interrupt, log)?;
-        interrupt.check()
+        self.find_null_label(null_label, log)?;
+        self.interrupt.check()
     }
 
     /// What the model turned out to be.
@@ -176,7 +173,7 @@ impl OnnxDenoiser {
         &self.info
     }
 
-    fn run(&mut self, options: &RunOptions, feed: Feed<'_>, output: &mut [f32]) -> Result<()> {
+    fn run(&mut self, quiet: bool, feed: Feed<'_>, output: &mut [f32]) -> Result<()> {
         let batch = feed.timesteps.len();
         let name = &self.name;
         let fault = |kind, text: &str| Error::new(kind, format!("{name}: {text}"));
@@ -194,9 +191,9 @@ impl OnnxDenoiser {
                 self.bindings.len() - 1
             }
         };
-        let binding = &mut self.bindings[index];
-        binding
-            .run(&mut self.session, options, &self.roles, feed, output)
+        let (binding, session, roles) = (&mut self.bindings[index], &mut self.session, &self.roles);
+        self.interrupt
+            .during(quiet, |options| binding.run(session, options, roles, feed, output))
             .map_err(|error| fault(error.kind(), error.message()))
     }
 
@@ -209,7 +206,7 @@ impl OnnxDenoiser {
     /// and label.
     fn run_once(
         &mut self,
-        options: &RunOptions,
+        quiet: bool,
         batch: usize,
         fill: impl Fn(&mut [f32]),
         timestep: f64,
@@ -223,16 +220,31 @@ impl OnnxDenoiser {
         sample.chunks_mut(item).for_each(fill);
         let timesteps = vec![timestep; batch];
         let feed = Feed { sample: &sample, timesteps: &timesteps, labels: &labels };
-        self.run(options, feed, &mut output)?;
+        self.run(quiet, feed, &mut output)?;
         Ok(output)
     }
 
+    /// [`run_once`](Self::run_once) while loading, with the batch of the first runs. What breaks off a
+    /// single run is meant for those of a loaded model.
+    fn run_first(
+        &mut self,
+        quiet: bool,
+        fill: impl Fn(&mut [f32]) + Copy,
+        timestep: f64,
+        label: i64,
+    ) -> Result<Vec<f32>> {
+        loop {
+            match self.run_once(quiet, self.first_batch(), fill, timestep, label) {
+                Err(_) if self.interrupt.was_broken_off() => self.interrupt.check()?,
+                outcome => return outcome,
+            }
+        }
+    }
+
     fn verify(&mut self, golden: Golden) -> Result<()> {
-        let options = Arc::clone(&self.run_options);
         let noise =
             |item: &mut [f32]| fill_standard_normal(golden.seed, Purpose::InitialNoise, 0, item);
-        let batch = self.first_batch();
-        let output = self.run_once(&options, batch, noise, golden.timestep, golden.label)?;
+        let output = self.run_first(false, noise, golden.timestep, golden.label)?;
         let squares = output.iter().map(|&value| f64::from(value).powi(2));
         let found = squares.sum::<f64>() / output.len() as f64;
         let expected = golden.mean_square;
@@ -252,26 +264,16 @@ impl OnnxDenoiser {
 
     /// The label for no class: the caller's, which must run, else the one after the last class where
     /// the model has it. Runs the model up to twice where it has classes.
-    fn find_null_label(
-        &mut self,
-        given: Option<i64>,
-        interrupt: &Interrupt,
-        log: &Logger,
-    ) -> Result<()> {
+    fn find_null_label(&mut self, given: Option<i64>, log: &Logger) -> Result<()> {
         let Some(Classes { count, .. }) = self.info.model.classes else {
             return Ok(());
         };
-        // A label that the model does not have is no fault of the model, so the runtime is silent.
-        let mut options = RunOptions::new().map_err(internal)?;
-        options.set_log_level(ort::logging::LogLevel::Fatal).map_err(internal)?;
-        let options = Arc::new(options);
-        interrupt.watch(None, Some(Arc::clone(&options)));
         let noise = |item: &mut [f32]| fill_standard_normal(0, Purpose::InitialNoise, 0, item);
         let name = self.name.clone();
-        let batch = self.first_batch();
+        let interrupt = self.interrupt.clone();
+        // A label that the model does not have is no fault of the model, so the runtime is silent.
         let mut ask = |label| {
-            self.run_once(&options, batch, noise, 0.0, label)
-                .map_err(|error| error.message().to_owned())
+            self.run_first(true, noise, 0.0, label).map_err(|error| error.message().to_owned())
         };
         let null = match (given, count) {
             (Some(null), _) => match ask(null) {
@@ -298,7 +300,6 @@ impl OnnxDenoiser {
             },
             (None, None) => None,
         };
-        interrupt.watch(None, Some(Arc::clone(&self.run_options)));
         self.info.model.classes = Some(Classes { count, null });
         Ok(())
     }
@@ -344,8 +345,8 @@ impl Denoiser for OnnxDenoiser {
 
     /// Runs the model once on zeros, whose result nobody sees.
     fn warm_up(&mut self, batch: usize) -> Result<()> {
-        let options = Arc::clone(&self.run_options);
-        self.run_once(&options, batch, |_| {}, 0.0, 0).map(|_| ())
+        self.interrupt.forget();
+        self.run_once(false, batch, |_| {}, 0.0, 0).map(|_| ())
     }
 
     fn predict(
@@ -355,6 +356,7 @@ impl Denoiser for OnnxDenoiser {
         labels: &[i64],
         mut output: ArrayViewMut4<'_, f32>,
     ) -> Result<()> {
+        self.interrupt.forget();
         let batch = timesteps.len();
         let model = &self.info.model;
         let shapes = [
@@ -386,8 +388,7 @@ impl Denoiser for OnnxDenoiser {
         if batch == 0 {
             return Ok(());
         }
-        let options = Arc::clone(&self.run_options);
-        self.run(&options, Feed { sample, timesteps, labels }, output)
+        self.run(false, Feed { sample, timesteps, labels }, output)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use ndarray::{ArrayView4, ArrayViewMut4};
 
+use super::tests::OnStop;
 use super::*;
 use crate::model::{Batching, Classes, ModelConfig};
 use crate::run::{Run, RunStart};
@@ -96,7 +97,7 @@ fn bench(max_batch: usize, change: impl FnOnce(&mut Fake)) -> Bench {
     change(&mut fake);
     let (model, calls) = (fake.config.clone(), Arc::clone(&fake.calls));
     let load = move || Ok(Loaded { denoiser: Box::new(fake), info: () });
-    let worker = Worker::spawn(Arc::new(|| {}), max_batch, load).unwrap();
+    let worker = Worker::spawn(Arc::new(OnStop(|| {})), max_batch, load).unwrap();
     worker.wait(None).unwrap();
     Bench { worker, model, calls, entered, leave }
 }

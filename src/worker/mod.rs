@@ -27,7 +27,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Denoiser;
+use crate::model::{Denoiser, Stopper};
 
 pub use frames::{FrameFormat, FrameInfo};
 pub use progress::StreamState;
@@ -48,10 +48,6 @@ pub(crate) struct Loaded<I> {
     pub(crate) denoiser: Box<dyn Denoiser>,
     pub(crate) info: I,
 }
-
-/// Makes a load or a prediction that runs on the worker return early, with an error. Called from
-/// the thread that closes.
-pub(crate) type Interrupt = Arc<dyn Fn() + Send + Sync>;
 
 /// How far loading is.
 enum LoadState<I> {
@@ -90,7 +86,7 @@ struct Shared<I> {
 pub(crate) struct Worker<I> {
     shared: Arc<Shared<I>>,
     queue: Sender<Message>,
-    interrupt: Interrupt,
+    stopper: Arc<dyn Stopper>,
     thread: Mutex<Option<JoinHandle<()>>>,
     thread_id: ThreadId,
 }
@@ -106,7 +102,7 @@ impl<I: Send + Sync + 'static> Worker<I> {
     ///
     /// Errors: `Internal` where the system gives no thread.
     pub(crate) fn spawn(
-        interrupt: Interrupt,
+        stopper: Arc<dyn Stopper>,
         max_batch: usize,
         load: impl FnOnce() -> Result<Loaded<I>> + Send + 'static,
     ) -> Result<Self> {
@@ -117,10 +113,11 @@ impl<I: Send + Sync + 'static> Worker<I> {
         });
         let (queue, requests) = bounded(QUEUE);
         let own = Arc::clone(&shared);
+        let breaker = Arc::clone(&stopper);
         let thread = thread::Builder::new()
             .name(THREAD_NAME.to_owned())
             .spawn(move || {
-                serve(&own, &requests, max_batch, load);
+                serve(&own, &*breaker, &requests, max_batch, load);
                 // The queue lives as long as the streams do, and keeps what is in it: whoever waits
                 // for one of these steps must not wait any longer. See also `Link::step`.
                 requests.try_iter().for_each(drop);
@@ -130,7 +127,7 @@ impl<I: Send + Sync + 'static> Worker<I> {
                 Error::new(ErrorKind::Internal, format!("no thread for the worker: {error}"))
             })?;
         let thread_id = thread.thread().id();
-        Ok(Self { shared, queue, interrupt, thread: Mutex::new(Some(thread)), thread_id })
+        Ok(Self { shared, queue, stopper, thread: Mutex::new(Some(thread)), thread_id })
     }
 
     pub(crate) fn state(&self) -> EngineState {
@@ -199,7 +196,7 @@ impl<I: Send + Sync + 'static> Worker<I> {
 impl<I> Worker<I> {
     fn ask_to_stop(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
-        (self.interrupt)();
+        self.stopper.stop();
         // A full queue wakes the worker as well.
         let _ = self.queue.try_send(Message::Wake);
     }
@@ -282,6 +279,7 @@ fn internal(what: &str) -> Error {
 /// The life of the thread.
 fn serve<I>(
     shared: &Shared<I>,
+    stopper: &dyn Stopper,
     queue: &Receiver<Message>,
     max_batch: usize,
     load: impl FnOnce() -> Result<Loaded<I>>,
@@ -294,17 +292,21 @@ fn serve<I>(
         Err(error) => return fail_until_closed(shared, queue, error),
     };
     let mut batch = Batch::new(denoiser.as_ref(), max_batch);
-    let mut to_warm = batch.sizes_to_warm().into_iter();
+    let mut to_warm = batch.sizes_to_warm().into_iter().peekable();
     let closing = || shared.is_closing().then(closed);
     loop {
         // While nobody asks for a step, the first calls of the other sizes are made, which are slow.
         while queue.is_empty() && !shared.is_closing() {
-            let Some(size) = to_warm.next() else { break };
+            let Some(&size) = to_warm.peek() else { break };
             match contained("a first call", || Ok(denoiser.warm_up(size))) {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => {
+                    to_warm.next();
+                }
+                // It was meant for a step, and this call is made again.
+                Ok(Err(_)) if stopper.was_broken_off() => {}
                 Ok(Err(_)) => {
                     batch.stay_below(size);
-                    to_warm = Vec::new().into_iter();
+                    to_warm = Vec::new().into_iter().peekable();
                 }
                 Err(panic) => return fail_until_closed(shared, queue, panic),
             }

@@ -36,13 +36,29 @@ impl<F: FnMut(f64) -> Result<()> + Send> Denoiser for Fake<F> {
     }
 }
 
+/// For a model that ends by itself, and one that ends when `stop` was called.
+pub(super) struct OnStop<F>(pub(super) F);
+
+impl<F: Fn() + Send + Sync> Stopper for OnStop<F> {
+    fn stop(&self) {
+        (self.0)();
+    }
+
+    fn break_off(&self) {}
+
+    fn was_broken_off(&self) -> bool {
+        false
+    }
+}
+
 fn model() -> ModelConfig {
     ModelConfig::ddpm(1, 4, 4)
 }
 
 fn worker(before: impl FnMut(f64) -> Result<()> + Send + 'static) -> Worker<()> {
     let denoiser = Box::new(Fake { config: model(), before });
-    let worker = Worker::spawn(Arc::new(|| {}), 1, || Ok(Loaded { denoiser, info: () })).unwrap();
+    let worker =
+        Worker::spawn(Arc::new(OnStop(|| {})), 1, || Ok(Loaded { denoiser, info: () })).unwrap();
     worker.wait(None).unwrap();
     worker
 }
@@ -188,10 +204,10 @@ fn a_close_ends_the_step_in_flight_and_those_that_wait() {
         },
     });
     let stop = Mutex::new(stop);
-    let interrupt = Arc::new(move || {
+    let stopper = Arc::new(OnStop(move || {
         let _ = stop.lock().send(());
-    });
-    let worker = Worker::spawn(interrupt, 1, || Ok(Loaded { denoiser, info: () })).unwrap();
+    }));
+    let worker = Worker::spawn(stopper, 1, || Ok(Loaded { denoiser, info: () })).unwrap();
     worker.wait(None).unwrap();
     let link = worker.link();
     // Two wait: the one that the thread takes up when it stops, and one left in the queue.
@@ -253,7 +269,7 @@ fn a_panic_in_a_step_is_an_error_everywhere_and_no_crash() {
 
 #[test]
 fn a_panic_in_the_load_is_a_failed_load() {
-    let worker = Worker::<()>::spawn(Arc::new(|| {}), 1, || panic!("loading")).unwrap();
+    let worker = Worker::<()>::spawn(Arc::new(OnStop(|| {})), 1, || panic!("loading")).unwrap();
     let error = worker.wait(None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
     assert!(error.to_string().contains("loading"), "{error}");
@@ -274,8 +290,9 @@ fn the_thread_cannot_close_itself() {
             Ok(())
         },
     });
-    let worker =
-        Arc::new(Worker::spawn(Arc::new(|| {}), 1, || Ok(Loaded { denoiser, info: () })).unwrap());
+    let worker = Arc::new(
+        Worker::spawn(Arc::new(OnStop(|| {})), 1, || Ok(Loaded { denoiser, info: () })).unwrap(),
+    );
     worker.wait(None).unwrap();
     let (link, core) = (worker.link(), stream(1));
     link.step(&core).unwrap();

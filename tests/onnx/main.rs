@@ -9,6 +9,7 @@ mod common;
 mod scheduler;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -470,8 +471,90 @@ fn a_load_and_a_run_can_be_broken_off() {
         interrupt.stop();
     });
     let error = predict(&mut denoiser, &[999.0]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Inference);
+    assert_eq!(error.kind(), ErrorKind::EngineClosed);
     stopper.join().unwrap();
+}
+
+/// Breaks off whatever runs, `after` a while.
+fn breaking_off(interrupt: &Interrupt, after: Duration) -> std::thread::JoinHandle<()> {
+    let interrupt = interrupt.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(after);
+        interrupt.break_off();
+    })
+}
+
+#[test]
+fn one_run_is_broken_off_and_later_ones_are_made() {
+    let interrupt = Interrupt::new();
+    let source = ModelSource::from(&model("endless"));
+    let mut denoiser = OnnxDenoiser::load_interruptible(&source, &cpu(), &interrupt).unwrap();
+    let (_, expected) = predict(&mut denoiser, &[0.0]).unwrap();
+    // Before the run, early in it, and deep in it: the first of them never ends by itself.
+    for after in [0, 1, 100] {
+        let breaker = breaking_off(&interrupt, Duration::from_millis(after));
+        let error = predict(&mut denoiser, &[999.0]).unwrap_err();
+        breaker.join().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Inference);
+        assert!(error.to_string().ends_with("the run was broken off"), "{error}");
+        assert!(interrupt.was_broken_off());
+        let (_, output) = predict(&mut denoiser, &[0.0]).unwrap();
+        assert!(!interrupt.was_broken_off());
+        assert_eq!(output, expected);
+    }
+    // After a run: one more fails, whatever was asked how often, and the one behind it does not.
+    interrupt.break_off();
+    interrupt.break_off();
+    predict(&mut denoiser, &[0.0]).unwrap_err();
+    assert!(interrupt.was_broken_off());
+    // A failure of another kind is none of it.
+    predict_class(&mut denoiser, &[0.0], &[1]).unwrap_err();
+    assert!(!interrupt.was_broken_off());
+    predict(&mut denoiser, &[0.0]).unwrap();
+
+    interrupt.stop();
+    interrupt.break_off();
+    for _ in 0..3 {
+        let error = predict(&mut denoiser, &[999.0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::EngineClosed);
+        assert!(!interrupt.was_broken_off());
+    }
+}
+
+/// Whatever a run meets, a failure that is not a break-off would be reported as the model's.
+#[test]
+fn a_run_that_is_broken_off_again_and_again_never_fails_for_another_reason() {
+    let interrupt = Interrupt::new();
+    let source = ModelSource::from(&model("slow"));
+    let mut denoiser = OnnxDenoiser::load_interruptible(&source, &cpu(), &interrupt).unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let breakers: Vec<_> = (0..3)
+        .map(|_| {
+            let (interrupt, done) = (interrupt.clone(), Arc::clone(&done));
+            std::thread::spawn(move || {
+                while !done.load(Ordering::SeqCst) {
+                    interrupt.break_off();
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            })
+        })
+        .collect();
+    let (mut made, mut broken) = (0, 0);
+    for _ in 0..1000 {
+        match predict(&mut denoiser, &[100.0]) {
+            Ok(_) => made += 1,
+            Err(error) => {
+                assert!(interrupt.was_broken_off(), "{error}");
+                broken += 1;
+            }
+        }
+    }
+    done.store(true, Ordering::SeqCst);
+    breakers.into_iter().for_each(|breaker| breaker.join().unwrap());
+    assert!(broken > 0, "{made} made, {broken} broken off");
+    // What was asked last may cost one run and no more.
+    let _ = predict(&mut denoiser, &[0.0]);
+    predict(&mut denoiser, &[0.0]).unwrap();
 }
 
 #[test]
