@@ -25,6 +25,8 @@ pub enum Purpose {
     Shuffle = 4,
     /// The initial weights of a network.
     Init = 5,
+    /// What renews a sample's noise where a run branches off. The row is the index of the step table's.
+    Branch = 6,
 }
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

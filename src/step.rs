@@ -165,13 +165,17 @@ pub struct Memory {
 
 impl Memory {
     /// Allocates what `rows` need for a sample of `len` values. Errors: `OutOfMemory`.
-    pub fn new(rows: &[Row], len: usize) -> Result<Self> {
-        let combinations = || rows.iter().flat_map(Row::combinations);
+    pub fn new<'a>(
+        rows: impl IntoIterator<Item = &'a Row, IntoIter: Clone>,
+        len: usize,
+    ) -> Result<Self> {
+        let rows = rows.into_iter();
+        let combinations = || rows.clone().flat_map(Row::combinations);
         let reach = |c: &Combination| (1..=HISTORY).rev().find(|&i| c.history[i - 1] != 0.0);
         let depth = combinations().filter_map(reach).max().unwrap_or(0);
         let carries = combinations().any(|c| c.carried != 0.0);
         let is_dynamic =
-            rows.iter().any(|row| matches!(row.thresholding, Thresholding::Dynamic { .. }));
+            rows.clone().any(|row| matches!(row.thresholding, Thresholding::Dynamic { .. }));
         let mut memory = Self { depth, ..Self::default() };
         for values in &mut memory.history[..depth] {
             *values = zeros(len)?;
@@ -183,6 +187,27 @@ impl Memory {
             memory.magnitudes = zeros(len)?;
         }
         Ok(memory)
+    }
+
+    /// Forgets all: as it was made.
+    pub(crate) fn clear(&mut self) {
+        self.carried.fill(0.0);
+        self.history.iter_mut().for_each(|values| values.fill(0.0));
+    }
+
+    /// The carried sample; empty where no row uses one.
+    pub(crate) fn carried(&self) -> &[f32] {
+        &self.carried
+    }
+
+    /// The remembered values, newest first; those that no row reaches are empty.
+    pub(crate) fn history(&self) -> &[Vec<f32>; HISTORY] {
+        &self.history
+    }
+
+    /// Both, to be written.
+    pub(crate) fn kept_mut(&mut self) -> (&mut [f32], &mut [Vec<f32>; HISTORY]) {
+        (&mut self.carried, &mut self.history)
     }
 }
 

@@ -152,6 +152,7 @@ fn a_run_of_any_sampler_takes_all_its_memory_when_it_is_made() {
                 label: Some(1),
                 guidance: 2.0,
                 image: Some(Arc::clone(&image)),
+                ..RunStart::default()
             };
             let mut run = Run::starting(&model, &sampler, start, 1).unwrap();
             let (made, ()) = calls(|| {

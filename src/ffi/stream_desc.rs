@@ -236,6 +236,7 @@ pub(super) unsafe fn stream_config(
         label: class_label(desc)?,
         guidance: if desc.guidance == 0.0 { 1.0 } else { decimal(desc.guidance) },
         image,
+        ..RunStart::default()
     };
     let preview = choose("desc.preview", desc.preview, &PREVIEWS)?;
     Ok(StreamConfig { sampler: Some(sampler), start, preview })

@@ -169,6 +169,11 @@ impl Sampler {
         self.definition().grid == Grid::Ascending
     }
 
+    /// Whether it is for distilled models, which know few timesteps and those at their own distances.
+    pub(crate) fn is_distilled(self) -> bool {
+        self.definition().grid == Grid::Distilled
+    }
+
     /// The sampler with this name, and the order that the name stands for.
     ///
     /// Errors: `InvalidArgument` for another name, with all there are.

@@ -66,7 +66,7 @@ fn a_stream_among_others_reveals_the_picture_it_reveals_alone() {
 #[test]
 fn classes_and_guidance_stay_with_their_streams() {
     let engine = loaded("class_labels");
-    let start = |label, guidance| RunStart { seed: 2, label, guidance, image: None };
+    let start = |label, guidance| RunStart { seed: 2, label, guidance, ..RunStart::default() };
     let starts = [
         start(Some(0), 1.0),
         start(Some(1), 3.0),

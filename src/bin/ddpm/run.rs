@@ -92,6 +92,7 @@ impl Run {
             label: self.class.label(&info)?,
             guidance: self.class.guidance,
             image: image.map(Arc::from),
+            ..RunStart::default()
         };
         let count = self.count as usize;
         let batch = self.batch(count, info.fixed_batch, model.sample_len(1)?)?;

@@ -78,6 +78,7 @@ impl Trace {
             guidance: self.class.guidance,
             // Of a run that starts part of the way only the noised image is known, which is set below.
             image: (sampler.kind.is_inverse() || self.strength < 1.0).then(|| Arc::from(&*x_t)),
+            ..RunStart::default()
         };
         let (label, guidance) = (start.label, start.guidance);
         // A model that is fixed to more runs as many copies, of which the first is recorded.
