@@ -1,0 +1,71 @@
+//! The engines, one of each kind at a time, each replaced now and then.
+
+use std::sync::{Arc, Mutex};
+
+use ddpm::engine::{Engine, EngineConfig, Provider};
+use ddpm::error::ErrorKind;
+
+use super::HANG;
+use super::recipes::{KINDS, Kind};
+
+/// An engine, and how many there were before it in its place.
+#[derive(Clone)]
+pub struct Placed {
+    pub engine: Arc<Engine>,
+    pub generation: u64,
+}
+
+pub struct Pool {
+    places: Vec<Mutex<Placed>>,
+}
+
+fn config(kind: &Kind) -> EngineConfig {
+    let mut config = EngineConfig::new(kind.path());
+    config.provider = Provider::Cpu;
+    config.threads = 1;
+    config.max_batch = kind.max_batch;
+    config
+}
+
+impl Pool {
+    /// Starts them; they may still load.
+    pub fn new() -> Self {
+        let start = |kind| {
+            let engine = Arc::new(Engine::new(config(kind)).unwrap());
+            Mutex::new(Placed { engine, generation: 0 })
+        };
+        Self { places: KINDS.iter().map(start).collect() }
+    }
+
+    /// The engine of this kind. Dropping the last handle of one that was replaced closes it.
+    pub fn engine(&self, kind: usize) -> Placed {
+        self.places[kind].lock().unwrap().clone()
+    }
+
+    /// How many engines of this kind were replaced.
+    pub fn generation(&self, kind: usize) -> u64 {
+        self.places[kind].lock().unwrap().generation
+    }
+
+    /// Puts a new engine, which may still load, in the place of another, which may be at work. `closes`
+    /// it, or leaves that to whoever holds its last handle.
+    pub fn replace(&self, kind: usize, closes: bool) {
+        let engine = Arc::new(Engine::new(config(&KINDS[kind])).unwrap());
+        let mut place = self.places[kind].lock().unwrap();
+        let generation = place.generation + 1;
+        let old = std::mem::replace(&mut *place, Placed { engine, generation });
+        // From here on its streams may say that it is closed.
+        drop(place);
+        if closes {
+            old.engine.close().unwrap();
+        }
+    }
+}
+
+/// An engine that cannot be: it says why, and leaves nothing behind.
+pub fn fail_to_load() {
+    let broken = KINDS[0].path().with_file_name("ir_version_99.onnx");
+    let engine = Engine::new(EngineConfig { model: broken.into(), ..config(&KINDS[0]) }).unwrap();
+    let error = engine.wait(Some(HANG)).expect_err("a model of IR version 99 loads");
+    assert_eq!(error.kind(), ErrorKind::Model, "{error}");
+}
