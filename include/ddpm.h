@@ -53,6 +53,13 @@ EXAMPLE
     ddpm_stream_destroy(stream);
     ddpm_engine_destroy(engine);
 
+LOADING
+
+ddpm_engine_create returns at once, and the engine's worker thread loads the model. A host that draws
+meanwhile asks ddpm_engine_get_status each frame, and shows its `progress`, until the state is READY or
+FAILED; ddpm_engine_wait with a timeout of 0 then gives the error. A destroy while the model loads breaks
+the load off.
+
 SAMPLERS
 
 A stream made from a descriptor of zeros takes the model's own sampler with the settings that came with
@@ -101,6 +108,7 @@ COST
     ddpm_step, get_status, reset, cancel          no                      no
     ddpm_stream_copy_frame                        no (copies pixels)      no
     ddpm_engine_create                            no                      yes, starts a thread
+    ddpm_engine_get_status                        no                      no
     ddpm_engine_get_info, get_class_name          no                      on the first call
     ddpm_engine_add_noise                         no (writes its output)  no
     ddpm_sampler_name                             no                      on the first call
@@ -139,6 +147,8 @@ COST
 #define DDPM_ENGINE_INFO_INIT                                                                      \
     { sizeof(ddpm_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL, DDPM_NULL,        \
       0, 0, 0, 0, 0, 0 }
+#define DDPM_ENGINE_STATUS_INIT                                                                    \
+    { sizeof(ddpm_engine_status), 0, 0, 0.0f, { 0 } }
 #define DDPM_STREAM_DESC_INIT                                                                      \
     { sizeof(ddpm_stream_desc), 0, 0, 0, 0, 0.0f, 0.0f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0.0f,     \
       0, 0, 0, 0, 0.0f, 0.0f, 0, 0, 0, DDPM_NULL, 0, DDPM_NULL, 0, 0 }
@@ -253,6 +263,33 @@ COST
 
 // Four channels; alpha is not premultiplied.
 #define DDPM_COLOR_RGBA 3
+
+// `state`: the model is being loaded.
+#define DDPM_ENGINE_LOADING 0
+
+// Streams can be made.
+#define DDPM_ENGINE_READY 1
+
+// The load failed, or the worker did; `ddpm_engine_wait` tells why.
+#define DDPM_ENGINE_FAILED 2
+
+// Another thread is in `ddpm_engine_destroy`.
+#define DDPM_ENGINE_CLOSED 3
+
+// `stage`: looks for the ONNX Runtime library and starts it.
+#define DDPM_LOAD_RUNTIME 0
+
+// Reads the model file.
+#define DDPM_LOAD_MODEL 1
+
+// ONNX Runtime optimises the model for this machine.
+#define DDPM_LOAD_OPTIMISE 2
+
+// Runs the model for the first time.
+#define DDPM_LOAD_FIRST_RUNS 3
+
+// The load is over, and the engine ready.
+#define DDPM_LOAD_DONE 4
 
 // `sampler`: the model's own, DDPM unless its files say otherwise. The others are `ddpm_sampler`.
 #define DDPM_SAMPLER_DEFAULT 0
@@ -524,6 +561,23 @@ typedef struct {
     uint32_t reserved;
 } ddpm_engine_info;
 
+// How far an engine is. Initialise it with `DDPM_ENGINE_STATUS_INIT`.
+typedef struct {
+    // sizeof(ddpm_engine_status); `DDPM_ENGINE_STATUS_INIT` sets it.
+    uint32_t struct_size;
+    // One of `DDPM_ENGINE_*`.
+    uint32_t state;
+    // What the load is doing, one of `DDPM_LOAD_*`; where the engine is FAILED or CLOSED, what it was
+    // doing last.
+    uint32_t stage;
+    // The part of the load that is done, for a progress bar: 0 to 1, and 1 once the engine has been
+    // READY. It never goes back. It follows how long the stages usually take and moves in steps: no
+    // promise about time.
+    float progress;
+    // Kept for later versions; written as 0.
+    uint32_t reserved[4];
+} ddpm_engine_status;
+
 // How a picture is to be revealed. Initialise it with `DDPM_STREAM_DESC_INIT`; everything may stay
 // zero: that is the model's own sampler with the model's own settings, from noise. Most settings that
 // the sampler has no use for are refused. What it points to needs to live no longer than the call to
@@ -747,6 +801,15 @@ DDPM_API
 ddpm_result ddpm_engine_get_class_name(ddpm_engine *engine,
                                        int64_t label,
                                        const char **name);
+
+// Tells how far the engine is, while it loads and afterwards. May be called each frame.
+//
+// `*status` is written on success only, and a failed load is no failure of this call. Does not block or
+// allocate, except for the message of an error. Any thread. Errors: INVALID_ARGUMENT for a NULL or a
+// `status` that is not initialised.
+DDPM_API
+ddpm_result ddpm_engine_get_status(ddpm_engine *engine,
+                                   ddpm_engine_status *status);
 
 // The name of a sampler, such as "ddim" or "dpmpp"; NULL for a number that no sampler has,
 // `DDPM_SAMPLER_DEFAULT` among them. Counting up from 1 to the first NULL lists them all.

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 /// The files that hold the C API, below `src`, in the order in which a reader of the header meets it.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "ffi/result",
     "ffi/version",
     "ffi/last_error",
     "ffi/log",
     "ffi/engine",
     "ffi/engine_info",
+    "ffi/engine_status",
     // The numbers of the samplers are the enum's own.
     "sampler/mod",
     "ffi/sampler",

@@ -235,6 +235,16 @@ public:
         return code == DDPM_OK;
     }
 
+    // How far the load is: one of DDPM_ENGINE_*, its stage and its progress. For every frame.
+    result<ddpm_engine_status> status() const {
+        ddpm_engine_status status = DDPM_ENGINE_STATUS_INIT;
+        const ddpm_result code = ddpm_engine_get_status(native(), &status);
+        if (code < 0) {
+            return detail::fail<ddpm_engine_status>(code);
+        }
+        return status;
+    }
+
     // Provider, picture size, versions; its strings live as long as the engine.
     result<ddpm_engine_info> info() const {
         ddpm_engine_info info = DDPM_ENGINE_INFO_INIT;

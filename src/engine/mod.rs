@@ -15,10 +15,10 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::log::Logger;
 use crate::noise_schedule::NoiseSchedule;
-use crate::onnx::{Interrupt, OnnxDenoiser, OnnxOptions};
+use crate::onnx::{Interrupt, LoadMonitor, OnnxDenoiser, OnnxOptions};
 use crate::worker::{Loaded, StreamCore, Worker};
 
-pub use crate::onnx::{ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider};
+pub use crate::onnx::{LoadStage, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider};
 pub use crate::worker::{
     EngineState, FrameFormat, FrameInfo, Preview, StepOutcome, StreamState, StreamStatus,
 };
@@ -31,11 +31,28 @@ const DEFAULT_BATCH: u32 = 8;
 /// More than this is a mistake.
 const MAX_BATCH: u32 = 256;
 
+/// The part of a load that is done when all of it is but the announcement.
+const ALMOST_DONE: f32 = 0.99;
+
 /// A model and the one thread that runs it, shared by its streams.
 ///
 /// Every call may come from any thread. Dropping the engine closes it.
 pub struct Engine {
     worker: Worker<Known>,
+    progress: LoadMonitor,
+}
+
+/// How far an engine is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoadProgress {
+    /// Whether it loads, is ready, or is neither any more.
+    pub state: EngineState,
+    /// What the load is doing, or was doing when it failed or the engine was closed; `Done` once the
+    /// engine has been ready.
+    pub stage: LoadStage,
+    /// The part of the load that is done, 0 to 1; 1 once the engine has been ready. It never goes back.
+    /// It follows how long the stages usually take and moves in steps: no promise about time.
+    pub fraction: f32,
 }
 
 /// What is known of a loaded model.
@@ -81,6 +98,7 @@ impl Engine {
             ..OnnxOptions::default()
         };
         let interrupt = Interrupt::new();
+        let progress = options.progress.clone();
         let stopper = Arc::new(interrupt.clone());
         let worker = Worker::spawn(stopper, max_batch, move || {
             let denoiser = OnnxDenoiser::load_interruptible(&model, &options, &interrupt)?;
@@ -88,12 +106,23 @@ impl Engine {
             let schedule = Arc::new(info.model.noise_schedule()?);
             Ok(Loaded { denoiser: Box::new(denoiser), info: Known { info, schedule } })
         })?;
-        Ok(Self { worker })
+        Ok(Self { worker, progress })
     }
 
-    /// How far loading is. Does not block.
+    /// How far loading is. Does not block, take a lock or allocate.
     pub fn state(&self) -> EngineState {
         self.worker.state()
+    }
+
+    /// How far loading is, with its stage, to show to a user. Does not block, take a lock or allocate.
+    pub fn progress(&self) -> LoadProgress {
+        let state = self.state();
+        let (stage, fraction) = match (state, self.progress.get()) {
+            // The load is over, and the worker about to say so.
+            (EngineState::Loading, (LoadStage::Done, _)) => (LoadStage::FirstRuns, ALMOST_DONE),
+            (_, found) => found,
+        };
+        LoadProgress { state, stage, fraction }
     }
 
     /// Blocks until the model is loaded: true; or until `timeout` has passed: false. `None` waits

@@ -10,6 +10,7 @@
 mod descriptor;
 mod engine;
 mod engine_info;
+mod engine_status;
 mod frame;
 mod guard;
 mod last_error;

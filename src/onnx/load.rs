@@ -16,6 +16,7 @@ use super::interrupt::Interrupt;
 use super::library::Runtime;
 use super::metadata::Metadata;
 use super::ports::Port;
+use super::progress::LoadStage;
 use super::provider::{Provider, register_cuda};
 use super::resolve::{Facts, Sources};
 use super::roles::Roles;
@@ -44,6 +45,7 @@ impl Loading<'_> {
             builder = register_cuda(builder, runtime)?;
         }
         interrupt.watch(builder.canceler());
+        options.progress.set(LoadStage::Optimise, 0.0);
         let session = match source {
             ModelSource::Path(path) => builder.commit_from_file(path),
             ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
@@ -94,6 +96,7 @@ impl Loading<'_> {
             threads,
         };
         let mut loaded = OnnxDenoiser::new(session, interrupt.clone(), roles, info, name);
+        options.progress.set(LoadStage::FirstRuns, 0.0);
         loaded.try_out(metadata.golden, overrides.null_label, log)?;
         let size = format!("{}x{}", shape.width, shape.height);
         log.log(LogLevel::Info, format!("{}: {size}, on the {provider}", source.name()));

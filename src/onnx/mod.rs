@@ -10,6 +10,7 @@ mod load;
 mod lookup;
 mod metadata;
 mod ports;
+mod progress;
 mod provider;
 mod resolve;
 mod roles;
@@ -30,6 +31,7 @@ use crate::prediction::PredictionType;
 use crate::sampler::{Thresholding, VarianceType};
 
 pub use interrupt::Interrupt;
+pub use progress::{LoadMonitor, LoadStage};
 pub use provider::Provider;
 pub use scheduler_config::SchedulerConfig;
 pub use session::{Contract, OnnxDenoiser, OnnxInfo};
@@ -122,4 +124,6 @@ pub struct OnnxOptions {
     pub scheduler_config: Option<PathBuf>,
     /// Where defaults taken, fallbacks and the runtime's own messages go.
     pub log: Logger,
+    /// Told how far the load is.
+    pub progress: LoadMonitor,
 }

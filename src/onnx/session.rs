@@ -18,6 +18,7 @@ use super::library::runtime;
 use super::load::{Loading, check_readable, provider_fault, threads};
 use super::metadata::Golden;
 use super::ports::ValueShape;
+use super::progress::LoadStage;
 use super::provider::Provider;
 use super::roles::Roles;
 use super::{ModelSource, OnnxOptions};
@@ -116,8 +117,9 @@ impl OnnxDenoiser {
             check_readable(path)?;
         }
         let runtime = runtime(options.runtime_library.as_deref(), &options.log)?;
+        options.progress.set(LoadStage::Model, 0.0);
         let loading = Loading { source, options, interrupt, runtime, threads };
-        match options.provider {
+        let loaded = match options.provider {
             Provider::Cpu => loading.on(Provider::Cpu),
             Provider::Cuda => loading.on(Provider::Cuda).or_else(|error| {
                 // A model that the CPU does not load either is at fault itself.
@@ -135,7 +137,9 @@ impl OnnxDenoiser {
                 loaded.info.fallback_reason = Some(reason);
                 Ok(loaded)
             }),
-        }
+        }?;
+        options.progress.set(LoadStage::Done, 1.0);
+        Ok(loaded)
     }
 
     /// One that has not run yet.

@@ -19,7 +19,7 @@ mod triple_buffer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,8 @@ enum Message {
 
 struct Shared<I> {
     state: Mutex<LoadState<I>>,
+    /// What `state` is, to be seen without the lock.
+    phase: AtomicU8,
     changed: Condvar,
     closing: AtomicBool,
 }
@@ -108,6 +110,7 @@ impl<I: Send + Sync + 'static> Worker<I> {
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(LoadState::Loading),
+            phase: AtomicU8::new(EngineState::Loading as u8),
             changed: Condvar::new(),
             closing: AtomicBool::new(false),
         });
@@ -130,16 +133,15 @@ impl<I: Send + Sync + 'static> Worker<I> {
         Ok(Self { shared, queue, stopper, thread: Mutex::new(Some(thread)), thread_id })
     }
 
+    /// Takes no lock.
     pub(crate) fn state(&self) -> EngineState {
         if self.shared.closing.load(Ordering::SeqCst) {
             return EngineState::Closed;
         }
-        match *self.shared.state.lock() {
-            LoadState::Loading => EngineState::Loading,
-            LoadState::Ready(_) => EngineState::Ready,
-            LoadState::Failed(_) => EngineState::Failed,
-            LoadState::Closed => EngineState::Closed,
-        }
+        const ALL: [EngineState; 3] =
+            [EngineState::Loading, EngineState::Ready, EngineState::Failed];
+        let phase = self.shared.phase.load(Ordering::SeqCst);
+        ALL.into_iter().find(|&state| state as u8 == phase).unwrap_or(EngineState::Closed)
     }
 
     /// Waits until loading is over; false where `timeout` passed first.
@@ -233,7 +235,17 @@ impl<I> Shared<I> {
     }
 
     fn set(&self, state: LoadState<I>) {
-        *self.state.lock() = state;
+        let mut current = self.state.lock();
+        let phase = match state {
+            LoadState::Loading => EngineState::Loading,
+            LoadState::Ready(_) => EngineState::Ready,
+            LoadState::Failed(_) => EngineState::Failed,
+            LoadState::Closed => EngineState::Closed,
+        };
+        *current = state;
+        // Under the lock: whoever sees the phase and then takes the lock finds what belongs to it.
+        self.phase.store(phase as u8, Ordering::SeqCst);
+        drop(current);
         self.changed.notify_all();
     }
 }

@@ -83,6 +83,17 @@ static void struct_sizes(const char *models) {
     CHECK_OK(ddpm_engine_destroy(engine));
 }
 
+static void status_arguments(ddpm_engine *engine) {
+    ddpm_engine_status status = DDPM_ENGINE_STATUS_INIT;
+    CHECK_ERROR(ddpm_engine_get_status(NULL, &status), DDPM_ERROR_INVALID_ARGUMENT, "engine: found NULL");
+    CHECK_ERROR(ddpm_engine_get_status(engine, NULL), DDPM_ERROR_INVALID_ARGUMENT, "status: found NULL");
+    status.struct_size = 0;
+    CHECK_ERROR(ddpm_engine_get_status(engine, &status), DDPM_ERROR_INVALID_ARGUMENT, "status: struct_size is 0");
+    status.struct_size = (uint32_t)sizeof status;
+    CHECK_OK(ddpm_engine_get_status(engine, &status));
+    CHECK(status.state == DDPM_ENGINE_READY && status.stage == DDPM_LOAD_DONE && status.progress == 1);
+}
+
 static void info_arguments(ddpm_engine *engine) {
     struct {
         ddpm_engine_info info;
@@ -229,6 +240,7 @@ int main(int argc, char **argv) {
     engine_arguments(argv[1]);
     struct_sizes(argv[1]);
     engine = load_engine(argv[1], "lin.onnx");
+    status_arguments(engine);
     info_arguments(engine);
     stream_descriptors(engine);
     stream = make_stream(engine, 3, 1);

@@ -91,11 +91,13 @@ int main(int argc, char **argv) {
     counting = 1;
     while (stepped != DDPM_DONE) {
         ddpm_stream_status status = DDPM_STREAM_STATUS_INIT;
+        ddpm_engine_status progress = DDPM_ENGINE_STATUS_INIT;
         stepped = ddpm_step(stream);
         CHECK(stepped >= 0);
         CHECK(ddpm_stream_get_status(stream, &status) == DDPM_OK);
         frames += ddpm_stream_copy_frame(stream, pixels, sizeof pixels, 0, NULL) == DDPM_OK;
         CHECK(ddpm_engine_wait(engine, 0) == DDPM_OK);
+        CHECK(ddpm_engine_get_status(engine, &progress) == DDPM_OK);
         CHECK(ddpm_stream_wait(stream, 1) >= 0);
     }
     CHECK(ddpm_stream_reset(stream, 2) == DDPM_OK);

@@ -22,6 +22,14 @@ static void loading_is_an_answer_not_a_wait(const char *models) {
     ddpm_engine_info info = DDPM_ENGINE_INFO_INIT;
     ddpm_stream_desc desc = DDPM_STREAM_DESC_INIT;
     ddpm_stream *stream = NULL;
+    ddpm_engine_status status = DDPM_ENGINE_STATUS_INIT;
+    /* Its first run never ends, and no call waits for it. */
+    while (status.stage != DDPM_LOAD_FIRST_RUNS) {
+        const ddpm_engine_status before = status;
+        CHECK_OK(ddpm_engine_get_status(engine, &status));
+        CHECK(status.state == DDPM_ENGINE_LOADING);
+        CHECK(status.stage >= before.stage && status.progress >= before.progress && status.progress < 1);
+    }
     CHECK_RESULT(ddpm_engine_wait(engine, 0), DDPM_TIMEOUT);
     CHECK_RESULT(ddpm_engine_wait(engine, 20), DDPM_TIMEOUT);
     CHECK_ERROR(ddpm_engine_get_info(engine, &info), DDPM_ERROR_ENGINE_LOADING, "load");

@@ -7,12 +7,15 @@ static void expect_failure(const ddpm_engine_desc *desc, ddpm_result code, const
     int again;
     for (again = 0; again < 2; again++) {
         ddpm_engine_info info = DDPM_ENGINE_INFO_INIT;
+        ddpm_engine_status status = DDPM_ENGINE_STATUS_INIT;
         ddpm_stream_desc stream_desc = DDPM_STREAM_DESC_INIT;
         ddpm_stream *stream = NULL;
         ddpm_engine *engine = NULL;
         CHECK_OK(ddpm_engine_create(desc, &engine));
         CHECK_ERROR(ddpm_engine_wait(engine, DDPM_WAIT_FOREVER), code, first);
         CHECK_ERROR(ddpm_engine_wait(engine, 0), code, second);
+        CHECK_OK(ddpm_engine_get_status(engine, &status));
+        CHECK(status.state == DDPM_ENGINE_FAILED && status.stage < DDPM_LOAD_DONE && status.progress < 1);
         CHECK_ERROR(ddpm_engine_get_info(engine, &info), code, first);
         CHECK_ERROR(ddpm_stream_create(engine, &stream_desc, &stream), code, first);
         CHECK(stream == NULL && info.width == 0);

@@ -57,6 +57,7 @@ int main(int, char** argv) {
     CHECK(engine.wait().value());
     CHECK(engine.wait(0ms).value() && engine.wait(-1ms).value() && engine.wait(std::chrono::hours(10000)).value());
     CHECK(engine.info()->width == 8);
+    CHECK(engine.status()->state == DDPM_ENGINE_READY);
     CHECK(engine.class_name(0).error().code == DDPM_ERROR_INVALID_ARGUMENT);
     float mixed[2] = {0.5f, -1.0f};
     const float noise[2] = {0.0f, 0.0f};

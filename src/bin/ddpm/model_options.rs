@@ -227,6 +227,7 @@ impl ModelOptions {
             overrides: self.overrides()?,
             scheduler_config: self.scheduler.clone(),
             log,
+            ..OnnxOptions::default()
         };
         let denoiser = OnnxDenoiser::load(&ModelSource::Path(model.to_owned()), &options)?;
         let info = denoiser.info().clone();
