@@ -10,7 +10,7 @@ mod common;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ddpm::engine::{FrameFormat, Stream};
+use ddpm::engine::Stream;
 use ddpm::error::Result;
 
 use common::host::{Frames, Work};
@@ -46,7 +46,7 @@ fn main() -> Result<()> {
 
     let (mut alone, mut stepping) = (Times::default(), Times::default());
     let mut frame_of_engine = |stream: &Stream| -> Result<bool> {
-        let new = stream.copy_frame(&mut pixels, side * 4, FrameFormat::Rgba8)?.is_some();
+        let new = stream.copy_frame(&mut pixels, side * 4)?.is_some();
         ask(stream)?;
         Ok(new)
     };

@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ddpm::engine::{FrameFormat, Stream, StreamState};
+use ddpm::engine::{Stream, StreamState};
 use ddpm::error::Result;
 
 use common::host::{Neighbours, spin};
@@ -112,7 +112,7 @@ fn measure(stream: &Stream, calls: usize) -> Result<Costs> {
         let stepped = Instant::now();
         let status = stream.status();
         let looked = Instant::now();
-        let frame = stream.copy_frame(&mut pixels, SIDE * 4, FrameFormat::Rgba8);
+        let frame = stream.copy_frame(&mut pixels, SIDE * 4);
         let copied = Instant::now();
         costs.allocator_calls += ALLOCATOR_CALLS.get() - before;
         outcome?;

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ddpm::engine::{Engine, EngineConfig, EngineState, FrameFormat};
+use ddpm::engine::{Engine, EngineConfig, EngineState};
 use ddpm::error::Result;
 
 use common::numbers::{Times, heading, ms, row};
@@ -99,7 +99,7 @@ fn start(path: &Path) -> Result<[f64; FIGURES]> {
     let info = engine.info()?;
     let mut pixels = vec![0; info.model.width * info.model.height * 4];
     ask(&stream)?;
-    while stream.copy_frame(&mut pixels, info.model.width * 4, FrameFormat::Rgba8)?.is_none() {
+    while stream.copy_frame(&mut pixels, info.model.width * 4)?.is_none() {
         stream.wait(None)?;
     }
     Ok([created, longest_poll, streamed, ready, started.elapsed()].map(ms))

@@ -14,9 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use ddpm::engine::{
-    Engine, EngineConfig, FrameFormat, Preview, Provider, StepOutcome, Stream, StreamConfig,
-};
+use ddpm::engine::{Engine, EngineConfig, Preview, Provider, StepOutcome, Stream, StreamConfig};
 use ddpm::model::ModelConfig;
 use ddpm::sampler::{Sampler, SamplerConfig};
 use film::Film;
@@ -115,7 +113,7 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, St
 fn take_frame(stream: &Stream, film: &mut Film) -> ddpm::error::Result<()> {
     let row_bytes = film.row_bytes();
     if let Some(pixels) = film.next_frame()
-        && stream.copy_frame(pixels, row_bytes, FrameFormat::Rgba8)?.is_some()
+        && stream.copy_frame(pixels, row_bytes)?.is_some()
     {
         film.keep();
     }

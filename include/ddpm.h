@@ -7,7 +7,7 @@ OVERVIEW
 
 An engine loads a model (an ONNX file that removes noise) and owns one worker thread. A stream is one
 picture that is being revealed: it starts as noise, and each ddpm_step makes it a little less noisy.
-The host copies the newest picture when there is one and calls ddpm_step, once a frame, in this order
+The host takes the newest picture when there is one and calls ddpm_step, once a frame, in this order
 if it wants to show them all. The model runs in the worker, so a frame never waits for it: when a step
 takes longer than a frame, ddpm_step says DDPM_BUSY and the host draws what it has.
 
@@ -78,6 +78,21 @@ reads a name that a user typed by ddpm_sampler_from_name:
     stream_desc.class_label = 3;
     stream_desc.guidance = 3.0f;
 
+FRAMES
+
+The worker makes a frame of each step in the stream's frame_format: bytes, floats, or the model's own
+floats. ddpm_stream_copy_frame copies the newest to where the host wants it. A host that hands the pixels
+on at once, to an upload say, can do without the copy:
+
+    ddpm_frame_view view = DDPM_FRAME_VIEW_INIT;
+    if (ddpm_stream_acquire_frame(stream, &view) == DDPM_OK) {
+        upload(view.pixels, view.width, view.height);
+        ddpm_stream_release_frame(stream);
+    }
+
+The pixels stay as they are until the release, while the worker goes on. A frame is had once, by either
+way; frames that nobody took are passed over, the newest is what counts.
+
 RESULTS AND ERRORS
 
 Every function that can fail returns a ddpm_result: below zero is an error, whose message
@@ -107,6 +122,7 @@ COST
     call                                          blocks                  allocates
     ddpm_step, get_status, reset, cancel          no                      no
     ddpm_stream_copy_frame                        no (copies pixels)      no
+    ddpm_stream_acquire_frame, release_frame      no                      no
     ddpm_engine_create                            no                      yes, starts a thread
     ddpm_engine_get_status                        no                      no
     ddpm_engine_get_info, get_class_name          no                      on the first call
@@ -151,22 +167,26 @@ COST
     { sizeof(ddpm_engine_status), 0, 0, 0.0f, { 0 } }
 #define DDPM_STREAM_DESC_INIT                                                                      \
     { sizeof(ddpm_stream_desc), 0, 0, 0, 0, 0.0f, 0.0f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0.0f,     \
-      0, 0, 0, 0, 0.0f, 0.0f, 0, 0, 0, DDPM_NULL, 0, DDPM_NULL, 0, 0 }
+      0, 0, 0, 0, 0.0f, 0.0f, 0, 0, 0, DDPM_NULL, 0, DDPM_NULL, 0, 0, 0, 0 }
 #define DDPM_STREAM_STATUS_INIT                                                                    \
     { sizeof(ddpm_stream_status), 0, 0, 0, 0, 0.0 }
 #define DDPM_FRAME_INFO_INIT                                                                       \
     { sizeof(ddpm_frame_info), 0, 0, 0, 0, 0, 0 }
+#define DDPM_FRAME_VIEW_INIT                                                                       \
+    { sizeof(ddpm_frame_view), 0, 0, 0, 0, 0, 0, DDPM_NULL, 0, 0 }
 
 // Done as asked.
 #define DDPM_OK 0
 
-// `ddpm_step`: the last step still runs, so this call asked for nothing. Try again next frame.
+// `ddpm_step`: the last step still runs, so this call asked for nothing. Frames: one is acquired and not
+// released. Try again next frame.
 #define DDPM_BUSY 1
 
 // `ddpm_step`: there is no step left. The picture is finished, or the run was cancelled.
 #define DDPM_DONE 2
 
-// `ddpm_stream_copy_frame`: nothing newer than the last frame copied. The destination is untouched.
+// `ddpm_stream_copy_frame`, `ddpm_stream_acquire_frame`: nothing newer than the last frame taken. The
+// destination is untouched.
 #define DDPM_NO_NEW_FRAME 3
 
 // A wait reached its timeout.
@@ -388,6 +408,19 @@ COST
 
 // Frames show the noisy sample itself.
 #define DDPM_PREVIEW_SAMPLE 2
+
+// `frame_format`: four bytes a pixel in the order red, green, blue, alpha, the top row first. The model's
+// values -1..1 become 0..255 with no gamma change, what is outside is held; gray is repeated in red,
+// green and blue; alpha is 255 unless the model has one.
+#define DDPM_FRAME_RGBA8 0
+
+// `frame_format`: four 32-bit floats a pixel, red, green, blue, alpha, the top row first. The model's -1..1
+// become 0..1, what is outside stays there; gray is repeated; alpha is 1 unless the model has one.
+#define DDPM_FRAME_RGBA32F 1
+
+// `frame_format`: the model's own 32-bit floats, about -1 to 1: all of the first channel, the top row
+// first, then all of the next.
+#define DDPM_FRAME_PLANAR_F32 2
 
 // `image_format`: four bytes a pixel, red, green, blue, alpha, the top row first, as frames are. For a
 // gray model the luma 0.299 R + 0.587 G + 0.114 B is taken; alpha counts only if the model has it.
@@ -664,6 +697,10 @@ typedef struct {
     uint64_t image_size;
     // Bytes from row to row of an RGBA8 image. 0: rows without gaps, width * 4.
     uint64_t image_row_stride;
+    // How the pixels of frames are laid out: one of `DDPM_FRAME_*`. The worker converts.
+    uint32_t frame_format;
+    // Kept for later versions; 0.
+    uint32_t reserved;
 } ddpm_stream_desc;
 
 // Where a stream is. Initialise it with `DDPM_STREAM_STATUS_INIT`.
@@ -700,6 +737,30 @@ typedef struct {
     // The frame's number; the next frame of this stream has a greater one.
     uint64_t generation;
 } ddpm_frame_info;
+
+// A frame that was acquired. Initialise it with `DDPM_FRAME_VIEW_INIT`.
+typedef struct {
+    // sizeof(ddpm_frame_view); `DDPM_FRAME_VIEW_INIT` sets it.
+    uint32_t struct_size;
+    // Width in pixels.
+    uint32_t width;
+    // Height in pixels.
+    uint32_t height;
+    // Steps finished when the frame was made, 1 to `steps`; 0 in a run without steps.
+    uint32_t step;
+    // Steps of the whole run.
+    uint32_t steps;
+    // Kept for later versions; written as 0.
+    uint32_t reserved;
+    // The frame's number; the next frame of this stream has a greater one.
+    uint64_t generation;
+    // The pixels in the stream's `frame_format`, aligned to 64 bytes. Read only, until the release.
+    const void *pixels;
+    // The number of bytes at `pixels`.
+    uint64_t size;
+    // Bytes from row to row; there are no gaps.
+    uint64_t row_stride;
+} ddpm_frame_view;
 
 
 
@@ -876,37 +937,59 @@ ddpm_result ddpm_stream_reset(ddpm_stream *stream,
                               uint64_t seed);
 
 // Ends the run: the result of a step that runs is thrown away, `ddpm_step` returns DONE and the
-// status is CANCELLED until `ddpm_stream_reset`. The last frame can still be copied.
+// status is CANCELLED until `ddpm_stream_reset`. The last frame can still be copied or acquired.
 //
 // Does not block or allocate. Any thread. Errors: INVALID_ARGUMENT for NULL.
 DDPM_API ddpm_result ddpm_stream_cancel(ddpm_stream *stream);
 
-// Ends the stream. A step that runs is finished by the worker and thrown away; its memory is freed
-// then.
+// Ends the stream, and releases its acquired frame. A step that runs is finished by the worker and thrown
+// away; its memory is freed then.
 //
 // Must be the last call on this handle: no other call on it may be running, and the pointer is dead
 // afterwards, so a second destroy is undefined. Before or after its engine's destroy. Does not
 // block or allocate. Any thread, but not from the log callback, which returns
 // DDPM_ERROR_UNSUPPORTED and leaves the stream alive. Errors: INVALID_ARGUMENT for NULL.
-DDPM_API ddpm_result ddpm_stream_destroy(ddpm_stream *stream);
+DDPM_API
+ddpm_result ddpm_stream_destroy(ddpm_stream *stream);
 
-// Copies the newest frame as RGBA8: four bytes a pixel in the order red, green, blue, alpha, the top
-// row first, `row_stride` bytes from row to row. The model's values -1..1 become 0..255 with no
-// gamma change; gray is repeated in red, green and blue; alpha is 255 unless the model has one.
+// Copies the newest frame in the stream's `frame_format`, the top row first, `row_stride` bytes from row
+// to row; DDPM_FRAME_PLANAR_F32 has a row for each line of each channel, channel after channel. Float
+// destinations need not be aligned.
 //
-// `row_stride` 0 stands for rows without gaps, width * 4. `dst` needs
-// (height - 1) * row_stride + width * 4 bytes; bytes between rows are left alone. `info` may be
-// NULL. Returns OK, or NO_NEW_FRAME when there is none newer than the last one copied; `dst` and
-// `*info` are written on OK only. Does not block or allocate: one copy of pixels that the worker has
-// converted. Any thread; of several threads on one stream each frame goes to one of them.
+// `row_stride` 0 stands for rows without gaps: width * 4 bytes, or width * 16 with DDPM_FRAME_RGBA32F.
+// `dst` needs (rows - 1) * row_stride + one row without gaps, where rows is the height, or channels *
+// height with DDPM_FRAME_PLANAR_F32; bytes between rows are left alone. `info` may be NULL.
+// Returns OK; NO_NEW_FRAME when there is none newer than the last one copied or acquired; or BUSY while
+// a frame is acquired. `dst` and `*info` are written on OK only. Does not block or allocate: one copy of
+// pixels that the worker has converted. Any thread; of several threads on one stream each frame goes
+// to one of them.
 // Errors: INVALID_ARGUMENT for a NULL `stream` or `dst`, a stride shorter than a row, or a `dst_size`
-// that is too small.
+// that is too small; the frame stays available then.
 DDPM_API
 ddpm_result ddpm_stream_copy_frame(ddpm_stream *stream,
                                    void *dst,
                                    uint64_t dst_size,
                                    uint64_t row_stride,
                                    ddpm_frame_info *info);
+
+// Gives the newest frame without a copy, in the stream's `frame_format`, rows without gaps.
+//
+// The pixels stay where they are and as they are until `ddpm_stream_release_frame` or the stream's
+// destroy, whatever else is done meanwhile: steps, reset, cancel, the engine's destroy. The worker
+// never waits for the release; release soon all the same, since newer frames are had only after it.
+// `*view` is written on OK only. Returns OK; NO_NEW_FRAME when there is none newer than the last one
+// copied or acquired; or BUSY while a frame is acquired already. Does not block or allocate. Any
+// thread; the release may come from another. Errors: INVALID_ARGUMENT for a NULL or a `view` that is
+// not initialised; the frame stays available then.
+DDPM_API
+ddpm_result ddpm_stream_acquire_frame(ddpm_stream *stream,
+                                      ddpm_frame_view *view);
+
+// Gives an acquired frame back; its pixels must not be read any more.
+//
+// Does not block or allocate. Any thread. Errors: INVALID_ARGUMENT for NULL, or where no frame is
+// acquired.
+DDPM_API ddpm_result ddpm_stream_release_frame(ddpm_stream *stream);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Inference,
     /// The model or the sampler produced NaN or infinity.
     NonFinite,
+    /// What the call needs is in use, by the caller or by another thread: ask again later.
+    Busy,
     /// The engine still loads its model.
     EngineLoading,
     /// The engine was closed.

@@ -1,4 +1,4 @@
-//! Pixels: a planar sample in [-1, 1] to rows of RGBA8, and back.
+//! Pixels: a planar sample in [-1, 1] to rows of RGBA, bytes or floats, and from bytes back.
 //!
 //! No gamma change: the values keep the encoding the model was trained on (sRGB for most pictures).
 //! This module must not know models, frames or who shows them.
@@ -68,6 +68,9 @@ impl fmt::Display for Color {
 /// Bytes of one RGBA8 pixel.
 pub const BYTES_PER_PIXEL: usize = 4;
 
+/// Bytes of one RGBA32F pixel.
+pub const BYTES_PER_FLOAT_PIXEL: usize = 4 * size_of::<f32>();
+
 /// The byte of a value: `floor(127.5 v + 128)`, held to 0..=255. NaN gives 0.
 ///
 /// That is (v + 1) / 2 * 255 rounded to nearest, halves up: -1 is 0, 0 is 128, 1 is 255, and every
@@ -93,23 +96,60 @@ pub fn to_rgba8(
     dst: &mut [u8],
     row_stride: usize,
 ) -> Result<()> {
-    let plane = check_sizes(planar.len(), color, height, width, ("dst", dst.len()), row_stride)?;
+    let encode = |value| [to_byte(value)];
+    interleave::<BYTES_PER_PIXEL, 1>(planar, color, [height, width], dst, row_stride, encode)
+}
+
+/// Writes one planar sample [C, H, W] as RGBA of 32-bit floats, top row first: red, green, blue, alpha
+/// of a pixel side by side, each (v + 1) / 2 and not held to 0..1, NaN as it is.
+///
+/// Gray is repeated in red, green and blue; without an alpha channel alpha is 1; an alpha channel maps
+/// as the colours do. `dst` gets the bytes of the floats in this machine's order and need not be
+/// aligned for them. Row y begins at byte `y * row_stride`; bytes between the rows are left alone.
+///
+/// Errors: `InvalidArgument` where `planar` is not C x H x W values, `row_stride` is below 16 W bytes,
+/// or `dst` ends before the last row does; nothing is written then. Does not allocate or block.
+pub fn to_rgba_f32(
+    planar: &[f32],
+    color: Color,
+    height: usize,
+    width: usize,
+    dst: &mut [u8],
+    row_stride: usize,
+) -> Result<()> {
+    let encode = |value: f32| ((value + 1.0) / 2.0).to_ne_bytes();
+    interleave::<BYTES_PER_FLOAT_PIXEL, 4>(planar, color, [height, width], dst, row_stride, encode)
+}
+
+/// Writes rows of pixels of `P` bytes, four values of `B` bytes each, as `encode` has them.
+fn interleave<const P: usize, const B: usize>(
+    planar: &[f32],
+    color: Color,
+    [height, width]: [usize; 2],
+    dst: &mut [u8],
+    row_stride: usize,
+    encode: impl Fn(f32) -> [u8; B],
+) -> Result<()> {
+    let bytes = ("dst", dst.len());
+    let plane = check_sizes::<P>(planar.len(), color, [height, width], bytes, row_stride)?;
     let channel = |index: usize| planar.get(index * plane..(index + 1) * plane).unwrap_or_default();
     let (red, green, blue, alpha) = match color {
         Color::Gray => (channel(0), channel(0), channel(0), None),
         Color::Rgb => (channel(0), channel(1), channel(2), None),
         Color::Rgba => (channel(0), channel(1), channel(2), Some(channel(3))),
     };
+    let opaque = encode(1.0);
     for (y, row) in dst.chunks_mut(row_stride).take(height).enumerate() {
         let span = y * width..(y + 1) * width;
         let (red, green, blue) = (&red[span.clone()], &green[span.clone()], &blue[span.clone()]);
-        let (pixels, _) = row.as_chunks_mut::<BYTES_PER_PIXEL>();
+        let (pixels, _) = row.as_chunks_mut::<P>();
         for (((pixel, &r), &g), &b) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
-            *pixel = [to_byte(r), to_byte(g), to_byte(b), u8::MAX];
+            let (values, _) = pixel.as_chunks_mut::<B>();
+            values.copy_from_slice(&[encode(r), encode(g), encode(b), opaque]);
         }
         if let Some(alpha) = alpha {
             for (pixel, &a) in pixels.iter_mut().zip(&alpha[span]) {
-                pixel[3] = to_byte(a);
+                pixel[3 * B..].copy_from_slice(&encode(a));
             }
         }
     }
@@ -139,7 +179,9 @@ pub fn from_rgba8(
     width: usize,
     planar: &mut [f32],
 ) -> Result<()> {
-    let plane = check_sizes(planar.len(), color, height, width, ("src", src.len()), row_stride)?;
+    let bytes = ("src", src.len());
+    let plane =
+        check_sizes::<BYTES_PER_PIXEL>(planar.len(), color, [height, width], bytes, row_stride)?;
     for (index, values) in planar.chunks_exact_mut(plane).enumerate() {
         for (row, values) in src.chunks(row_stride).zip(values.chunks_exact_mut(width)) {
             let (pixels, _) = row.as_chunks::<BYTES_PER_PIXEL>();
@@ -160,12 +202,12 @@ fn luma([red, green, blue, _]: [u8; BYTES_PER_PIXEL]) -> f32 {
     thousandths as f32 / 1000.0 / 127.5 - 1.0
 }
 
-/// The values of one plane, where `len` values and the pixels' `bytes` (name and number) are right.
-fn check_sizes(
+/// The values of one plane, where `len` values and the `bytes` (name and number) of pixels of `P`
+/// are right.
+fn check_sizes<const P: usize>(
     len: usize,
     color: Color,
-    height: usize,
-    width: usize,
+    [height, width]: [usize; 2],
     (name, bytes): (&str, usize),
     row_stride: usize,
 ) -> Result<usize> {
@@ -177,7 +219,7 @@ fn check_sizes(
             ))
         },
     )?;
-    let row_bytes = width.saturating_mul(BYTES_PER_PIXEL);
+    let row_bytes = width.saturating_mul(P);
     if row_stride < row_bytes {
         return Err(Error::invalid_argument(format!(
             "row_stride: found {row_stride} bytes, expected at least {row_bytes} for {width} pixels"
@@ -202,6 +244,21 @@ mod tests {
     /// The value a byte stands for.
     fn value(byte: usize) -> f32 {
         from_byte(byte as u8)
+    }
+
+    fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
+        bytes.as_chunks().0.iter().map(|&value| f32::from_ne_bytes(value))
+    }
+
+    #[test]
+    fn floats_are_not_held_and_keep_what_is_no_number() {
+        let planar = [-3.0, -1.0, 0.0, 1.0, 7.0, f32::NAN];
+        let mut dst = [0; 6 * 16];
+        to_rgba_f32(&planar, Color::Gray, 1, 6, &mut dst, 6 * 16).unwrap();
+        let red: Vec<f32> = floats(&dst).step_by(4).collect();
+        assert_eq!(red[..5], [-1.0, 0.0, 0.5, 1.0, 4.0]);
+        assert!(red[5].is_nan());
+        assert!(floats(&dst).skip(3).step_by(4).all(|alpha| alpha == 1.0));
     }
 
     #[test]
@@ -231,6 +288,11 @@ mod tests {
                         planar.extend((0..width).map(|x| value(byte_at(c, x, y))));
                     }
                 }
+                let expected = |x: usize, y: usize| match color {
+                    Color::Gray => [x, x, x, 255],
+                    Color::Rgb => [x, y, 200, 255],
+                    Color::Rgba => [x, y, 200, 255 - x],
+                };
                 for padding in [0, 1, 12] {
                     let stride = width * 4 + padding;
                     let mut dst = vec![0xCD; stride * height];
@@ -239,12 +301,22 @@ mod tests {
                         let (row, rest) = dst[y * stride..][..stride].split_at(width * 4);
                         assert!(rest.iter().all(|&b| b == 0xCD));
                         for (x, pixel) in row.chunks(4).enumerate() {
-                            let expected = match color {
-                                Color::Gray => [x, x, x, 255],
-                                Color::Rgb => [x, y, 200, 255],
-                                Color::Rgba => [x, y, 200, 255 - x],
-                            };
-                            assert_eq!(pixel, expected.map(|b| b as u8), "{color} {x} {y}");
+                            assert_eq!(pixel, expected(x, y).map(|b| b as u8), "{color} {x} {y}");
+                        }
+                    }
+
+                    let stride = width * 16 + padding;
+                    let mut dst = vec![0xCD; stride * height];
+                    to_rgba_f32(&planar, color, height, width, &mut dst, stride).unwrap();
+                    for y in 0..height {
+                        let (row, rest) = dst[y * stride..][..stride].split_at(width * 16);
+                        assert!(rest.iter().all(|&b| b == 0xCD));
+                        for (x, pixel) in row.chunks(16).enumerate() {
+                            for (found, byte) in floats(pixel).zip(expected(x, y)) {
+                                // Two roundings on the way to the value of a byte and back.
+                                let error = (found - byte as f32 / 255.0).abs();
+                                assert!(error <= f32::EPSILON, "{color} {x} {y}: {found}");
+                            }
                         }
                     }
                 }
@@ -322,6 +394,15 @@ mod tests {
             let named = named.replace("dst", "src");
             assert!(error.unwrap_err().to_string().starts_with(&named));
             assert!(planar.iter().all(|&value| value == 0.0));
+        }
+        for (size, stride, named) in [
+            (64, 31, "row_stride: found 31 bytes, expected at least 32"),
+            (63, 32, "dst: found 63 bytes, expected 64"),
+        ] {
+            let mut dst = vec![7u8; size];
+            let error = to_rgba_f32(&[0.0; 4], Color::Gray, 2, 2, &mut dst, stride).unwrap_err();
+            assert!(error.to_string().starts_with(named), "{error}");
+            assert!(dst.iter().all(|&b| b == 7));
         }
     }
 }

@@ -37,6 +37,11 @@ fn frames_go_from_noise_to_picture() {
 }
 
 #[test]
+fn acquired_frames_are_the_copied_ones_and_stay() {
+    holds("frame_views.c", &[]);
+}
+
+#[test]
 fn every_sampler_and_setting_reaches_c() {
     holds("samplers.c", &[]);
 }

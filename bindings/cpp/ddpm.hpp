@@ -131,7 +131,10 @@ private:
 
 namespace detail {
 
-inline error last_error(ddpm_result code) { return error{code, ddpm_last_error()}; }
+// BUSY comes here only for a frame that is acquired, and has no message in C.
+inline error last_error(ddpm_result code) {
+    return error{code, code == DDPM_BUSY ? "a frame is acquired and not released" : ddpm_last_error()};
+}
 
 #ifdef DDPM_EXCEPTIONS
 template <class T>
@@ -279,6 +282,24 @@ private:
     detail::owner<ddpm_engine, ddpm_engine_destroy> handle_;
 };
 
+// A frame that stays as it is until the view goes, which must be before its stream does. Movable.
+class frame_view {
+public:
+    // The pixels in the stream's frame_format, rows without gaps.
+    const void* data() const noexcept { return view_.pixels; }
+    std::uint64_t size() const noexcept { return view_.size; }
+    std::uint64_t row_stride() const noexcept { return view_.row_stride; }
+    // Which frame it is.
+    const ddpm_frame_view& info() const noexcept { return view_; }
+
+private:
+    friend class stream;
+    frame_view(ddpm_stream* stream, const ddpm_frame_view& view) noexcept : acquired_(stream), view_(view) {}
+
+    detail::owner<ddpm_stream, ddpm_stream_release_frame> acquired_;
+    ddpm_frame_view view_;
+};
+
 // One picture that is being revealed.
 class stream {
 public:
@@ -309,14 +330,30 @@ public:
         return status;
     }
 
-    // Copies the newest frame as RGBA8; nothing when there is no newer one. Stride 0: no gaps.
+    // Copies the newest frame in the stream's frame_format; nothing when there is no newer one. Stride 0: no
+    // gaps. While a frame is acquired that is an error, DDPM_BUSY.
     result<std::optional<ddpm_frame_info>> copy_frame(void* dst, std::uint64_t dst_size, std::uint64_t row_stride = 0) {
         ddpm_frame_info info = DDPM_FRAME_INFO_INIT;
         const ddpm_result code = ddpm_stream_copy_frame(native(), dst, dst_size, row_stride, &info);
-        if (code < 0) {
+        if (code < 0 || code == DDPM_BUSY) {
             return detail::fail<std::optional<ddpm_frame_info>>(code);
         }
         return code == DDPM_OK ? std::optional<ddpm_frame_info>(info) : std::nullopt;
+    }
+
+    // Takes the newest frame without a copy; nothing when there is no newer one. While a frame is acquired
+    // that is an error, DDPM_BUSY.
+    result<std::optional<frame_view>> acquire_frame() {
+        ddpm_frame_view view = DDPM_FRAME_VIEW_INIT;
+        const ddpm_result code = ddpm_stream_acquire_frame(native(), &view);
+        if (code < 0 || code == DDPM_BUSY) {
+            return detail::fail<std::optional<frame_view>>(code);
+        }
+        std::optional<frame_view> frame;
+        if (code == DDPM_OK) {
+            frame = frame_view(native(), view);
+        }
+        return frame;
     }
 
     // True when no step runs, false when the time was over first. No timeout waits for ever.

@@ -6,7 +6,7 @@ use crate::log::{LogLevel, LogSink};
 use crate::onnx::{ModelOverrides, ModelSource, Provider};
 use crate::run::RunStart;
 use crate::sampler::SamplerConfig;
-use crate::worker::Preview;
+use crate::worker::{FrameFormat, Preview};
 
 /// What an engine is made from.
 #[derive(Clone)]
@@ -61,12 +61,14 @@ pub struct StreamConfig {
     pub start: RunStart,
     /// What the frames show.
     pub preview: Preview,
+    /// How the frames' pixels are laid out.
+    pub format: FrameFormat,
 }
 
 impl StreamConfig {
     /// This sampler, and noise of this seed.
     pub fn new(sampler: SamplerConfig, seed: u64) -> Self {
         let start = RunStart { seed, ..RunStart::default() };
-        Self { sampler: Some(sampler), start, preview: Preview::default() }
+        Self { sampler: Some(sampler), start, ..Self::default() }
     }
 }

@@ -20,7 +20,8 @@ use crate::worker::{Loaded, StreamCore, Worker};
 
 pub use crate::onnx::{LoadStage, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider};
 pub use crate::worker::{
-    EngineState, FrameFormat, FrameInfo, Preview, StepOutcome, StreamState, StreamStatus,
+    EngineState, FrameFormat, FrameGuard, FrameInfo, Preview, StepOutcome, StreamState,
+    StreamStatus,
 };
 pub use config::{EngineConfig, StreamConfig};
 pub use stream::Stream;
@@ -157,7 +158,8 @@ impl Engine {
     pub fn stream(&self, config: &StreamConfig) -> Result<Stream> {
         let info = self.info()?;
         let sampler = config.sampler.as_ref().unwrap_or(&info.model.sampler);
-        let core = StreamCore::new(&info.model, sampler, config.start.clone(), config.preview)?;
+        let StreamConfig { start, preview, format, .. } = config;
+        let core = StreamCore::new(&info.model, sampler, start.clone(), *preview, *format)?;
         Ok(Stream::new(Arc::new(core), self.worker.link()))
     }
 

@@ -10,11 +10,13 @@ pub type ddpm_result = i32;
 
 /// Done as asked.
 pub const DDPM_OK: i32 = 0;
-/// `ddpm_step`: the last step still runs, so this call asked for nothing. Try again next frame.
+/// `ddpm_step`: the last step still runs, so this call asked for nothing. Frames: one is acquired and not
+/// released. Try again next frame.
 pub const DDPM_BUSY: i32 = 1;
 /// `ddpm_step`: there is no step left. The picture is finished, or the run was cancelled.
 pub const DDPM_DONE: i32 = 2;
-/// `ddpm_stream_copy_frame`: nothing newer than the last frame copied. The destination is untouched.
+/// `ddpm_stream_copy_frame`, `ddpm_stream_acquire_frame`: nothing newer than the last frame taken. The
+/// destination is untouched.
 pub const DDPM_NO_NEW_FRAME: i32 = 3;
 /// A wait reached its timeout.
 pub const DDPM_TIMEOUT: i32 = 4;
@@ -55,6 +57,8 @@ pub(super) fn code_of(kind: ErrorKind) -> ddpm_result {
         ErrorKind::Provider => DDPM_ERROR_PROVIDER,
         ErrorKind::Inference => DDPM_ERROR_INFERENCE,
         ErrorKind::NonFinite => DDPM_ERROR_NON_FINITE,
+        // Not an error in C; the frame functions answer it before it comes to one.
+        ErrorKind::Busy => DDPM_BUSY,
         ErrorKind::EngineLoading => DDPM_ERROR_ENGINE_LOADING,
         ErrorKind::EngineClosed => DDPM_ERROR_ENGINE_CLOSED,
         ErrorKind::Io => DDPM_ERROR_IO,

@@ -2,18 +2,17 @@
 
 use super::descriptor::{self, Versioned};
 use super::engine::{ddpm_engine, timeout};
+use super::frame::Acquired;
 use super::guard::{borrow, guard, null};
 use super::result::{DDPM_BUSY, DDPM_DONE, DDPM_OK, DDPM_TIMEOUT, ddpm_result};
 use super::stream_desc::{by_field, ddpm_stream_desc, stream_config};
 use crate::engine::{StepOutcome, Stream, StreamState};
-use crate::image::BYTES_PER_PIXEL;
 
 /// One picture that is being revealed, one reverse step at a time. Made by `ddpm_stream_create`,
 /// ended by `ddpm_stream_destroy`.
 pub struct ddpm_stream {
     pub(super) stream: Stream,
-    /// Bytes of a row of its frames without gaps.
-    pub(super) row_bytes: usize,
+    pub(super) acquired: Acquired,
 }
 
 /// `state`: waits to be asked for a step.
@@ -82,8 +81,7 @@ pub unsafe extern "C" fn ddpm_stream_create(
         // SAFETY: the descriptor's pointers are NULL or valid during this call, as the header asks.
         let config = unsafe { stream_config(&desc, &info.model) }?;
         let made = engine.engine.stream(&config).map_err(by_field)?;
-        let row_bytes = info.model.width * BYTES_PER_PIXEL;
-        let handle = Box::new(ddpm_stream { stream: made, row_bytes });
+        let handle = Box::new(ddpm_stream { stream: made, acquired: Acquired::default() });
         // SAFETY: not NULL, so the host's variable. Ownership goes to the host.
         unsafe { stream.write(Box::into_raw(handle)) };
         Ok(DDPM_OK)
@@ -190,7 +188,7 @@ pub unsafe extern "C" fn ddpm_stream_reset(stream: *mut ddpm_stream, seed: u64) 
 }
 
 /// Ends the run: the result of a step that runs is thrown away, `ddpm_step` returns DONE and the
-/// status is CANCELLED until `ddpm_stream_reset`. The last frame can still be copied.
+/// status is CANCELLED until `ddpm_stream_reset`. The last frame can still be copied or acquired.
 ///
 /// Does not block or allocate. Any thread. Errors: INVALID_ARGUMENT for NULL.
 ///
@@ -205,8 +203,8 @@ pub unsafe extern "C" fn ddpm_stream_cancel(stream: *mut ddpm_stream) -> ddpm_re
     })
 }
 
-/// Ends the stream. A step that runs is finished by the worker and thrown away; its memory is freed
-/// then.
+/// Ends the stream, and releases its acquired frame. A step that runs is finished by the worker and thrown
+/// away; its memory is freed then.
 ///
 /// Must be the last call on this handle: no other call on it may be running, and the pointer is dead
 /// afterwards, so a second destroy is undefined. Before or after its engine's destroy. Does not

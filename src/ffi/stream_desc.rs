@@ -10,7 +10,7 @@ use super::sampler::{
     DDPM_CLIP_DEFAULT, DDPM_CLIP_DYNAMIC, DDPM_CLIP_OFF, DDPM_CLIP_RANGE, FINAL_ALPHAS, SIGMAS,
     SOLVERS, SPACINGS, SWITCHES, VARIANCES, sampler_of,
 };
-use crate::engine::{Preview, StreamConfig};
+use crate::engine::{FrameFormat, Preview, StreamConfig};
 use crate::error::{Error, Result};
 use crate::image::{self, BYTES_PER_PIXEL};
 use crate::model::ModelConfig;
@@ -24,6 +24,17 @@ pub const DDPM_PREVIEW_PREDICTION: u32 = 1;
 /// Frames show the noisy sample itself.
 pub const DDPM_PREVIEW_SAMPLE: u32 = 2;
 
+/// `frame_format`: four bytes a pixel in the order red, green, blue, alpha, the top row first. The model's
+/// values -1..1 become 0..255 with no gamma change, what is outside is held; gray is repeated in red,
+/// green and blue; alpha is 255 unless the model has one.
+pub const DDPM_FRAME_RGBA8: u32 = 0;
+/// `frame_format`: four 32-bit floats a pixel, red, green, blue, alpha, the top row first. The model's -1..1
+/// become 0..1, what is outside stays there; gray is repeated; alpha is 1 unless the model has one.
+pub const DDPM_FRAME_RGBA32F: u32 = 1;
+/// `frame_format`: the model's own 32-bit floats, about -1 to 1: all of the first channel, the top row
+/// first, then all of the next.
+pub const DDPM_FRAME_PLANAR_F32: u32 = 2;
+
 /// `image_format`: four bytes a pixel, red, green, blue, alpha, the top row first, as frames are. For a
 /// gray model the luma 0.299 R + 0.587 G + 0.114 B is taken; alpha counts only if the model has it.
 pub const DDPM_IMAGE_RGBA8: u32 = 0;
@@ -34,6 +45,12 @@ const PREVIEWS: [(u32, &str, Preview); 3] = [
     (DDPM_PREVIEW_DEFAULT, "DDPM_PREVIEW_DEFAULT", Preview::PredOriginalSample),
     (DDPM_PREVIEW_PREDICTION, "DDPM_PREVIEW_PREDICTION", Preview::PredOriginalSample),
     (DDPM_PREVIEW_SAMPLE, "DDPM_PREVIEW_SAMPLE", Preview::Sample),
+];
+
+const FRAME_FORMATS: [(u32, &str, FrameFormat); 3] = [
+    (DDPM_FRAME_RGBA8, "DDPM_FRAME_RGBA8", FrameFormat::Rgba8),
+    (DDPM_FRAME_RGBA32F, "DDPM_FRAME_RGBA32F", FrameFormat::RgbaF32),
+    (DDPM_FRAME_PLANAR_F32, "DDPM_FRAME_PLANAR_F32", FrameFormat::PlanarF32),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -135,6 +152,10 @@ pub struct ddpm_stream_desc {
     pub image_size: u64,
     /// Bytes from row to row of an RGBA8 image. 0: rows without gaps, width * 4.
     pub image_row_stride: u64,
+    /// How the pixels of frames are laid out: one of `DDPM_FRAME_*`. The worker converts.
+    pub frame_format: u32,
+    /// Kept for later versions; 0.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), begins with struct_size; numbers and raw pointers, for all of which zero is valid.
@@ -239,7 +260,9 @@ pub(super) unsafe fn stream_config(
         ..RunStart::default()
     };
     let preview = choose("desc.preview", desc.preview, &PREVIEWS)?;
-    Ok(StreamConfig { sampler: Some(sampler), start, preview })
+    let format = choose("desc.frame_format", desc.frame_format, &FRAME_FORMATS)?;
+    expect_zero("desc.reserved", desc.reserved.into(), "in this version")?;
+    Ok(StreamConfig { sampler: Some(sampler), start, preview, format })
 }
 
 /// The number that a float was written as: 0.29f, which is the float nearest to 0.29, gives 0.29.

@@ -105,7 +105,10 @@ fn bench(max_batch: usize, change: impl FnOnce(&mut Fake)) -> Bench {
 impl Bench {
     fn stream(&self, kind: Sampler, steps: usize, start: RunStart) -> Arc<StreamCore> {
         let sampler = self.model.sampler_config(kind, steps);
-        Arc::new(StreamCore::new(&self.model, &sampler, start, Preview::Sample).unwrap())
+        Arc::new(
+            StreamCore::new(&self.model, &sampler, start, Preview::Sample, FrameFormat::Rgba8)
+                .unwrap(),
+        )
     }
 
     fn plain(&self, steps: usize, seed: u64) -> Arc<StreamCore> {
@@ -135,7 +138,7 @@ impl Bench {
 
 fn pixels(core: &StreamCore) -> Vec<u8> {
     let mut pixels = vec![0; 4 * 4 * 4];
-    core.copy_frame(&mut pixels, 16, FrameFormat::Rgba8).unwrap().unwrap();
+    core.copy_frame(&mut pixels, 16).unwrap().unwrap();
     pixels
 }
 

@@ -10,6 +10,7 @@
 mod batch;
 #[cfg(test)]
 mod batch_tests;
+mod frame_format;
 mod frames;
 mod progress;
 mod stream_core;
@@ -29,7 +30,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Denoiser, Stopper};
 
-pub use frames::{FrameFormat, FrameInfo};
+pub use frame_format::FrameFormat;
+pub use frames::{FrameGuard, FrameInfo};
 pub use progress::StreamState;
 pub(crate) use stream_core::StreamCore;
 pub use stream_core::{Preview, StepOutcome, StreamStatus};

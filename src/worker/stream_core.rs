@@ -15,7 +15,8 @@ use crate::model::ModelConfig;
 use crate::run::{Run, RunStart};
 use crate::sampler::SamplerConfig;
 
-use super::frames::{Drawn, FrameFormat, FrameInfo, Frames};
+use super::frame_format::FrameFormat;
+use super::frames::{Drawn, FrameGuard, FrameInfo, Frames};
 use super::internal;
 use super::progress::{Begin, MAX_STEPS, Progress, StreamState, Ticket};
 
@@ -87,6 +88,7 @@ impl StreamCore {
         sampler: &SamplerConfig,
         start: RunStart,
         preview: Preview,
+        format: FrameFormat,
     ) -> Result<Self> {
         let seed = start.seed;
         let run = Run::starting(model, sampler, start, 1)?;
@@ -102,7 +104,7 @@ impl StreamCore {
             seeds: [AtomicU64::new(seed), AtomicU64::new(seed)],
             reset_lock: Mutex::new(()),
             work: Mutex::new(Work { run, epoch: 0 }),
-            frames: Frames::new(model)?,
+            frames: Frames::new(format, model)?,
             error: Mutex::new(None),
             waiters: AtomicU32::new(0),
             wait_lock: Mutex::new(()),
@@ -144,14 +146,23 @@ impl StreamCore {
         }
     }
 
-    /// Host: copies the newest frame of this run, if it was not copied before.
+    /// Host: copies the newest frame of this run, if it was not taken before.
     pub(crate) fn copy_frame(
         &self,
         target: &mut [u8],
         row_stride: usize,
-        format: FrameFormat,
     ) -> Result<Option<FrameInfo>> {
-        self.frames.copy(target, row_stride, format, || self.progress.snapshot().epoch)
+        self.frames.copy(target, row_stride, || self.progress.snapshot().epoch)
+    }
+
+    /// Host: takes the newest frame of this run, if it was not taken before.
+    pub(crate) fn acquire_frame(&self) -> Result<Option<FrameGuard>> {
+        self.frames.acquire(|| self.progress.snapshot().epoch)
+    }
+
+    /// Bytes of a frame's row without gaps.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.frames.row_bytes()
     }
 
     /// Host: starts again at step 0; `None` keeps the seed. Whatever is in flight is discarded.
@@ -161,7 +172,7 @@ impl StreamCore {
         let current = self.seed_of(epoch.wrapping_sub(1)).load(Ordering::Relaxed);
         self.seed_of(epoch).store(seed.unwrap_or(current), Ordering::Relaxed);
         // Held over both, so that whoever copies finds a new run without steps with its frame.
-        let reading = self.timesteps.is_empty().then(|| self.frames.shut_viewers_out());
+        let reading = self.timesteps.is_empty().then(|| self.frames.close());
         self.show_start(epoch)?;
         // Releases the seed: a worker that sees the new epoch sees its seed.
         self.progress.reset(epoch);

@@ -66,7 +66,9 @@ fn worker(before: impl FnMut(f64) -> Result<()> + Send + 'static) -> Worker<()> 
 fn stream(seed: u64) -> Arc<StreamCore> {
     let sampler = model().sampler_config(Sampler::Ddpm, 5);
     let start = RunStart { seed, ..RunStart::default() };
-    Arc::new(StreamCore::new(&model(), &sampler, start, Preview::Sample).unwrap())
+    Arc::new(
+        StreamCore::new(&model(), &sampler, start, Preview::Sample, FrameFormat::Rgba8).unwrap(),
+    )
 }
 
 /// A model that announces each call and then waits to be let go.
@@ -88,7 +90,7 @@ fn gated() -> (Gate, impl FnMut(f64) -> Result<()> + Send) {
 
 fn frame(core: &StreamCore) -> Option<(FrameInfo, Vec<u8>)> {
     let mut pixels = vec![0; 4 * 4 * 4];
-    let info = core.copy_frame(&mut pixels, 16, FrameFormat::Rgba8).unwrap()?;
+    let info = core.copy_frame(&mut pixels, 16).unwrap()?;
     Some((info, pixels))
 }
 

@@ -31,10 +31,9 @@ pub(crate) struct Reader<T> {
     front: u8,
 }
 
-/// Two ends over three slots made by `make`. Nothing is allocated afterwards.
-pub(crate) fn triple_buffer<T>(make: impl Fn() -> T) -> (Writer<T>, Reader<T>) {
-    let slots = std::array::from_fn(|_| Mutex::new(make()));
-    let shared = Arc::new(Slots { slots, middle: AtomicU8::new(1) });
+/// Two ends over three slots. Nothing is allocated afterwards.
+pub(crate) fn triple_buffer<T>(slots: [T; 3]) -> (Writer<T>, Reader<T>) {
+    let shared = Arc::new(Slots { slots: slots.map(Mutex::new), middle: AtomicU8::new(1) });
     (Writer { shared: Arc::clone(&shared), back: 0 }, Reader { shared, front: 2 })
 }
 
@@ -61,6 +60,13 @@ impl<T> Reader<T> {
         self.front = old & INDEX;
         self.shared.slots[usize::from(self.front)].try_lock()
     }
+
+    /// Fills the slot that was taken last, out of which its value was moved. Nobody else has touched it.
+    pub(crate) fn put_back(&mut self, value: T) {
+        if let Some(mut slot) = self.shared.slots[usize::from(self.front)].try_lock() {
+            *slot = value;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -69,13 +75,13 @@ mod tests {
 
     #[test]
     fn nothing_is_there_before_the_first_publish() {
-        let (_writer, mut reader) = triple_buffer(|| 0);
+        let (_writer, mut reader) = triple_buffer([0; 3]);
         assert!(reader.take_newest().is_none());
     }
 
     #[test]
     fn the_reader_gets_the_newest_and_gets_it_once() {
-        let (mut writer, mut reader) = triple_buffer(|| 0);
+        let (mut writer, mut reader) = triple_buffer([0; 3]);
         for value in 1..=5 {
             *writer.back().unwrap() = value;
             writer.publish();
@@ -87,7 +93,7 @@ mod tests {
     #[test]
     fn values_arrive_whole_and_in_order_between_threads() {
         const LAST: u64 = 50_000;
-        let (mut writer, mut reader) = triple_buffer(|| [0u64; 64]);
+        let (mut writer, mut reader) = triple_buffer([[0u64; 64]; 3]);
         let producer = std::thread::spawn(move || {
             for value in 1..=LAST {
                 writer.back().unwrap().fill(value);

@@ -49,6 +49,29 @@ static void let_worker_sleep(void) {
 }
 
 /* A thread that made no stream: its first step may set the thread up, once. */
+/* Frames of floats, copied and acquired in turn. */
+static void floats_allocate_nothing(ddpm_stream *stream, float *values, uint64_t size) {
+    int taken = 0;
+    while (taken < 4) {
+        ddpm_frame_view view = DDPM_FRAME_VIEW_INIT;
+        CHECK(ddpm_step(stream) == DDPM_OK);
+        CHECK(ddpm_stream_wait(stream, DDPM_WAIT_FOREVER) == DDPM_OK);
+        counting = 1;
+        if (taken % 2 == 0) {
+            CHECK(ddpm_stream_acquire_frame(stream, &view) == DDPM_OK);
+            CHECK(ddpm_stream_acquire_frame(stream, &view) == DDPM_BUSY);
+            CHECK(ddpm_stream_copy_frame(stream, values, size, 0, NULL) == DDPM_BUSY);
+            CHECK(ddpm_stream_release_frame(stream) == DDPM_OK);
+        } else {
+            CHECK(ddpm_stream_copy_frame(stream, values, size, 0, NULL) == DDPM_OK);
+        }
+        CHECK(ddpm_stream_acquire_frame(stream, &view) == DDPM_NO_NEW_FRAME);
+        counting = 0;
+        taken++;
+    }
+    CHECK(allocations == 0);
+}
+
 static void *step_from_elsewhere(void *argument) {
     ddpm_stream *stream = (ddpm_stream *)argument;
     int i;
@@ -66,10 +89,11 @@ static void *step_from_elsewhere(void *argument) {
 int main(int argc, char **argv) {
     pthread_t elsewhere;
     unsigned char pixels[8 * 8 * 4] = {0};
-    float values[8 * 8 * 3] = {0};
+    float values[8 * 8 * 4] = {0};
     ddpm_stream_desc still_desc = DDPM_STREAM_DESC_INIT;
     ddpm_engine *engine;
-    ddpm_stream *stream, *still = NULL;
+    ddpm_stream *stream, *still = NULL, *floats = NULL;
+    ddpm_stream_desc float_desc = DDPM_STREAM_DESC_INIT;
     ddpm_result stepped = DDPM_OK;
     void *volatile probe;
     int frames = 0;
@@ -112,6 +136,10 @@ int main(int argc, char **argv) {
         fprintf(stderr, "%lu allocations on the frame path, expected none\n", allocations);
         return 1;
     }
+    float_desc.frame_format = DDPM_FRAME_RGBA32F;
+    CHECK_OK(ddpm_stream_create(engine, &float_desc, &floats));
+    floats_allocate_nothing(floats, values, sizeof values);
+    CHECK_OK(ddpm_stream_destroy(floats));
     CHECK_OK(ddpm_stream_reset(stream, 3));
     CHECK(pthread_create(&elsewhere, NULL, step_from_elsewhere, stream) == 0);
     CHECK(pthread_join(elsewhere, NULL) == 0);

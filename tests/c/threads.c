@@ -20,10 +20,15 @@ static void *step_to_the_end(void *argument) {
     ddpm_result stepped;
     while ((stepped = ddpm_step(mine->stream)) != DDPM_DONE) {
         ddpm_stream_status status = DDPM_STREAM_STATUS_INIT;
+        ddpm_frame_view view = DDPM_FRAME_VIEW_INIT;
         CHECK(stepped == DDPM_OK || stepped == DDPM_BUSY);
         CHECK_OK(ddpm_stream_get_status(mine->stream, &status));
         CHECK(status.step <= STEPS && status.steps == STEPS);
         CHECK(ddpm_stream_copy_frame(mine->stream, mine->pixels, SIZE, 0, NULL) >= 0);
+        if (ddpm_stream_acquire_frame(mine->stream, &view) == DDPM_OK) {
+            memcpy(mine->pixels, view.pixels, SIZE);
+            CHECK_OK(ddpm_stream_release_frame(mine->stream));
+        }
         CHECK(ddpm_stream_wait(mine->stream, 1) >= 0);
     }
     return NULL;

@@ -1,6 +1,7 @@
 // ddpm.hpp: owners move, errors are values or exceptions as asked, and nothing is destroyed twice.
 #include <chrono>
 #include <ddpm.hpp>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -33,6 +34,7 @@ int main(int, char** argv) {
     auto stream = ddpm::stream::create(engine, ddpm::stream_desc());
     CHECK(stream.step() == ddpm::step_outcome::accepted);
     CHECK(stream.wait());
+    CHECK(stream.acquire_frame()->info().step == 1);
     stream.reset(3);
     stream.cancel();
     CHECK(stream.status().state == DDPM_STREAM_CANCELLED);
@@ -79,6 +81,19 @@ int main(int, char** argv) {
     const auto frame = stream.copy_frame(pixels.data(), pixels.size()).value();
     CHECK(frame.has_value() && frame->step == 2);
     CHECK(!stream.copy_frame(pixels.data(), 1).ok());
+    CHECK(!stream.acquire_frame().value().has_value());
+    CHECK(stream.reset(4).ok() && stream.step().ok() && stream.wait().value());
+    {
+        auto acquired = stream.acquire_frame();
+        CHECK(acquired.ok() && acquired->has_value());
+        // Moved on, it is still the one frame, and two are not to be had.
+        const ddpm::frame_view view = std::move(**acquired);
+        CHECK(view.info().step == 1 && view.info().pixels == view.data());
+        CHECK(view.size() == pixels.size() && view.row_stride() == 32);
+        CHECK(stream.acquire_frame().error().code == DDPM_BUSY);
+        CHECK(stream.copy_frame(pixels.data(), pixels.size()).error().message.find("acquired") != std::string::npos);
+    }
+    CHECK(!stream.acquire_frame().value().has_value());
     CHECK(stream.reset(4).ok() && stream.cancel().ok());
 
     // Assignment ends the stream that was there; the engine may go before its streams.

@@ -17,7 +17,14 @@ fn header_is_silent_in_every_standard() {
         ("CXX", "-std=c++20", "c++"),
     ] {
         let source = Path::new(SCRATCH).join(format!("c_api_header{standard}.{language}"));
-        let structs = ["engine_desc", "engine_info", "stream_desc", "stream_status", "frame_info"];
+        let structs = [
+            "engine_desc",
+            "engine_info",
+            "stream_desc",
+            "stream_status",
+            "frame_info",
+            "frame_view",
+        ];
         let mut text = "#include <ddpm.h>\n".to_owned();
         for name in structs {
             let upper = name.to_uppercase();

@@ -22,7 +22,7 @@ fn reveal_together(streams: &[Stream], side: usize) -> Vec<Vec<u8>> {
 fn last_frame(stream: &Stream, side: usize) -> Vec<u8> {
     assert!(stream.wait(None).unwrap());
     let mut pixels = vec![0; side * side * 4];
-    let info = stream.copy_frame(&mut pixels, side * 4, FrameFormat::Rgba8).unwrap().unwrap();
+    let info = stream.copy_frame(&mut pixels, side * 4).unwrap().unwrap();
     assert_eq!(info.step, info.steps);
     pixels
 }

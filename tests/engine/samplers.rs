@@ -186,7 +186,12 @@ fn a_run_without_steps_is_done_at_once_and_its_image_is_the_frame() {
     for preview in [Preview::PredOriginalSample, Preview::Sample] {
         let sampler = SamplerConfig { strength: 0.0, ..SamplerConfig::default() };
         let start = RunStart { image: Some(Arc::clone(&image)), ..RunStart::default() };
-        let stream = engine.stream(&StreamConfig { sampler: Some(sampler), start, preview });
+        let stream = engine.stream(&StreamConfig {
+            sampler: Some(sampler),
+            start,
+            preview,
+            ..StreamConfig::default()
+        });
         let stream = stream.unwrap();
         for generation in 1..=3 {
             let status = stream.status();

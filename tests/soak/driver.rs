@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use ddpm::engine::{FrameFormat, StepOutcome, Stream, StreamConfig, StreamState};
+use ddpm::engine::{StepOutcome, Stream, StreamConfig, StreamState};
 use ddpm::error::{Error, ErrorKind};
 use ddpm::sampler::SamplerConfig;
 
@@ -220,9 +220,7 @@ impl<'a> Driver<'a> {
         let stride = family.width * 4 + 4 * (self.dice.below(3));
         self.pixels.clear();
         self.pixels.resize(stride * family.height, 0xa5);
-        let Some(info) =
-            live.stream.copy_frame(&mut self.pixels, stride, FrameFormat::Rgba8).unwrap()
-        else {
+        let Some(info) = live.stream.copy_frame(&mut self.pixels, stride).unwrap() else {
             return;
         };
         let at = || format!("step {} of {}", info.step, family.name());
@@ -327,7 +325,7 @@ impl<'a> Driver<'a> {
             _ => self.check_closed(kind, generation, &error),
         }
         let mut short = [0; 3];
-        let error = live.stream.copy_frame(&mut short, 4, FrameFormat::Rgba8).expect_err("3 bytes");
+        let error = live.stream.copy_frame(&mut short, 4).expect_err("3 bytes");
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     }
 }

@@ -173,7 +173,12 @@ fn any_config(dice: &mut Dice, model: &ModelConfig, kind: &Kind) -> StreamConfig
         let preview = *dice.pick(&[Preview::PredOriginalSample, Preview::Sample]);
         // Not every sampler takes every one of these. A run without steps has nothing to be soaked.
         if Run::starting(model, &sampler, start.clone(), 1).is_ok_and(|run| run.steps() > 0) {
-            return StreamConfig { sampler: Some(sampler), start, preview };
+            return StreamConfig {
+                sampler: Some(sampler),
+                start,
+                preview,
+                ..StreamConfig::default()
+            };
         }
     }
 }
