@@ -5,6 +5,7 @@
 //! changes the picture by about the same amount. This module must not know threads, models or
 //! clocks: time comes in as seconds, pictures as numbers.
 
+mod curve;
 mod easing;
 mod pace;
 mod thinning;
@@ -13,4 +14,4 @@ mod visible;
 pub use easing::Easing;
 pub use pace::{MAX_DURATION, Playback, even_shares, should_shorten};
 pub use thinning::{kept_rows, kept_shares, thin};
-pub use visible::{DEFAULT_FLOOR, Shown, VisibleChange};
+pub use visible::{DEFAULT_FLOOR, PILOT_ROWS, Shown, VisibleChange};

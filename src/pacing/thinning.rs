@@ -1,5 +1,7 @@
 //! Fewer rows for what is left of a run, where there is no time for all of them.
 
+use super::DEFAULT_FLOOR;
+
 /// Which rows of a run are kept where `rows_left` are still to be made, the next one among them: the
 /// first `made` and the next, whose sample is there already, and of those behind it `rows_left` - 1,
 /// spread so that each adds about as much to `shares` (see [`Playback::goal`](super::Playback::goal)) as
@@ -14,21 +16,37 @@ pub fn kept_rows(shares: &[f32], made: usize, rows_left: usize) -> Vec<usize> {
         return (0..rows).collect();
     }
     let wanted = rows_left.saturating_sub(1);
-    let share = |row: usize| f64::from(shares[row]);
-    let (from, to) = (share(made), share(rows - 1));
+    let last = rows - 1;
+    let place = place_after(shares, made);
     let mut list: Vec<usize> = (0..kept).collect();
-    let mut next = kept;
+    let mut row = made;
     for nth in 1..=wanted {
-        let target = from + (to - from) * nth as f64 / wanted as f64;
-        // So that there is one for each of those that follow.
-        let last = rows - 1 - (wanted - nth);
-        while next < last && (share(next + 1) - target).abs() <= (share(next) - target).abs() {
-            next += 1;
+        let target = nth as f64 / wanted as f64;
+        // So that there is a row for each of those that follow.
+        let highest = last - (wanted - nth);
+        row = (row + 1).min(highest);
+        while row < highest && (place(row + 1) - target).abs() < (place(row) - target).abs() {
+            row += 1;
         }
-        list.push(if nth == wanted { rows - 1 } else { next });
-        next += 1;
+        list.push(row);
     }
     list
+}
+
+/// Where a row lies between row `made` and the last, 0 to 1: by its share, but for [`DEFAULT_FLOOR`] of
+/// it, which is by its number, so that no gap gets wide where little is seen.
+fn place_after(shares: &[f32], made: usize) -> impl Fn(usize) -> f64 {
+    let last = shares.len() - 1;
+    let (from, total) = (f64::from(shares[made]), f64::from(shares[last] - shares[made]));
+    move |row| {
+        let even = (row - made) as f64 / (last - made) as f64;
+        if total > 0.0 {
+            let seen = (f64::from(shares[row]) - from) / total;
+            (1.0 - DEFAULT_FLOOR) * seen + DEFAULT_FLOOR * even
+        } else {
+            even
+        }
+    }
 }
 
 /// The timesteps of the rows that [`kept_rows`] keeps: strictly falling where `timesteps` are.
