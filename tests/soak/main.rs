@@ -62,6 +62,7 @@ fn every_picture_is_that_of_its_solo_run_and_nothing_is_left_behind() {
     let seed = number("DDPM_SOAK_SEED", 1);
     let target = number("DDPM_SOAK_STEPS", STEPS);
     let drivers = number("DDPM_SOAK_DRIVERS", DRIVERS);
+    process::keep_memory_together();
     println!("soak: seed {seed}, {target} steps, {drivers} drivers");
     // What ONNX Runtime starts once a process is here from now on, and so is what the book keeps.
     let book = Book::new(seed);
@@ -96,8 +97,10 @@ fn every_picture_is_that_of_its_solo_run_and_nothing_is_left_behind() {
     drop(soak);
 
     let after = Usage::settling_to(before, HANG);
-    println!("soak: threads, files and MiB: {before} before, {after} after");
+    println!("soak: {before} before; {after} after");
     assert_eq!((after.threads, after.files), (before.threads, before.files), "threads, open files");
+    // The book was there before and is not any more.
+    assert!(after.held < before.held, "Rust's heap");
     if let Some(slope) = process::slope(&samples).filter(|_| target >= LONG) {
         println!(
             "soak: memory grows by {slope:.2} MiB a million steps ({} samples)",
