@@ -13,7 +13,7 @@ use ddpm::engine::{
 };
 use ddpm::error::Result;
 use ddpm::model::{Classes, Denoiser, ModelConfig};
-use ddpm::run::{Run, RunStart};
+use ddpm::run::{Branch, Checkpoints, Run, RunStart, RunState};
 use ddpm::sampler::{Sampler, SamplerConfig, Thresholding};
 use ndarray::{ArrayView4, ArrayViewMut4};
 
@@ -155,11 +155,24 @@ fn a_run_of_any_sampler_takes_all_its_memory_when_it_is_made() {
                 label: Some(1),
                 guidance: 2.0,
                 image: Some(Arc::clone(&image)),
-                ..RunStart::default()
+                branches: vec![Branch { step: 3, seed: 4, variation: 0.5 }],
             };
             let mut run = Run::starting(&model, &sampler, start, 1).unwrap();
+            let mut state = RunState::new(&run).unwrap();
+            let mut kept = Checkpoints::new(&run, 4 * state.bytes()).unwrap();
+            let mut others = Checkpoints::new(&run, 4 * state.bytes()).unwrap();
             let (made, ()) = calls(|| {
                 for seed in 0..2 {
+                    while run.step(&mut denoiser).unwrap() {
+                        kept.record(&run);
+                    }
+                    run.save_state(&mut state).unwrap();
+                    kept.copy_up_to(&mut others, 9);
+                    run.seek_start(&others, 9).unwrap();
+                    run.step(&mut denoiser).unwrap();
+                    run.restore_state(&state).unwrap();
+                    kept.clear();
+                    run.seek_start(&kept, 2).unwrap();
                     while run.step(&mut denoiser).unwrap() {}
                     run.reset(seed);
                 }

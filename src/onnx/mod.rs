@@ -3,6 +3,8 @@
 //! The only module that names `ort`. It must not know threads, streams or frames.
 
 mod binding;
+mod blob;
+mod blob_json;
 mod classes;
 mod interrupt;
 mod library;
@@ -30,6 +32,7 @@ use crate::noise_schedule::BetaSchedule;
 use crate::prediction::PredictionType;
 use crate::sampler::{Thresholding, VarianceType};
 
+pub use blob::{read_blob, write_blob};
 pub use interrupt::Interrupt;
 pub use progress::{LoadMonitor, LoadStage};
 pub use provider::Provider;

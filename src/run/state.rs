@@ -79,6 +79,13 @@ impl RunState {
         ]
     }
 
+    /// Says that its values are those of `run` at `step`; `is_straight` as [`Run::is_straight`].
+    pub(crate) fn set_step(&mut self, run: &Run, step: usize, is_straight: bool) {
+        self.step_index = step;
+        let trail = run.trail_at(step);
+        self.trail = if is_straight { trail } else { trail::astray(trail) };
+    }
+
     /// Whether it has the shape of the run's states.
     pub(super) fn fits(&self, run: &Run) -> bool {
         let own = self.parts().map(|(_, values)| values.len());

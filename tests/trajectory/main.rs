@@ -1,5 +1,6 @@
 //! A run as a trajectory: put away and taken up, sought, branched, planned anew, written and read.
 
+mod blobs;
 mod branches;
 mod cases;
 mod replans;
