@@ -10,6 +10,8 @@ use std::process::Command;
 
 use host::{Link, ROOT, SCRATCH, compile, expect_code, holds, models, runtime, shared_library};
 
+#[path = "c_api/every_function.rs"]
+mod every_function;
 #[path = "c_api/header.rs"]
 mod header;
 #[path = "c_api/host.rs"]
@@ -48,7 +50,25 @@ fn every_sampler_and_setting_reaches_c() {
 
 #[test]
 fn handles_end_in_any_order_at_any_time() {
-    holds("lifetimes.c", &["40"]);
+    holds("lifetimes.c", &["100", "1000"]);
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn runs_broken_off_at_any_moment_leave_nothing_behind() {
+    holds("break_off.c", &["300"]);
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn memory_is_flat_and_given_back() {
+    holds("memory.c", &["21"]);
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn the_gaps_between_steps_cost_next_to_nothing() {
+    holds("idle.c", &["15"]);
 }
 
 #[test]
@@ -58,7 +78,7 @@ fn any_function_from_any_thread() {
 
 #[test]
 fn log_callback_cannot_call_back() {
-    holds("log_callback.c", &[]);
+    holds("log_callback.c", &["40"]);
 }
 
 #[test]

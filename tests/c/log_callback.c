@@ -1,5 +1,10 @@
-/* The log callback gets the messages, and calls back into the library are refused, not obeyed. */
-#include "check.h"
+/* The log callback gets the messages, on threads that the header names and none after the destroy;
+ * calls back into the library are refused, not obeyed. */
+#define _DEFAULT_SOURCE
+
+#include <pthread.h>
+
+#include "timing.h"
 
 typedef struct seen {
     ddpm_engine *engine;
@@ -29,13 +34,90 @@ static void count(void *user_data, uint32_t level, const char *message) {
     ++*(int *)user_data;
 }
 
+/* One engine's log: which thread made it, and what was heard. */
+typedef struct trace {
+    pthread_t host;
+    pthread_mutex_t lock;
+    int is_over;
+    int messages;
+    int on_host;
+    /* The one other thread: the worker. */
+    pthread_t worker;
+} trace;
+
+static void note_thread(void *user_data, uint32_t level, const char *message) {
+    trace *heard = (trace *)user_data;
+    (void)level;
+    (void)message;
+    CHECK(pthread_mutex_lock(&heard->lock) == 0);
+    CHECK(!heard->is_over);
+    if (pthread_equal(pthread_self(), heard->host)) {
+        heard->on_host++;
+    } else {
+        CHECK(heard->messages == heard->on_host || pthread_equal(pthread_self(), heard->worker));
+        heard->worker = pthread_self();
+    }
+    heard->messages++;
+    CHECK(pthread_mutex_unlock(&heard->lock) == 0);
+}
+
+/* Two engines at once, broken off at any moment from loading to stepping. Each log hears its own worker
+ * and no other library thread, and nothing once the destroy has returned. */
+static void callbacks_come_from_the_engines_own_worker_until_destroy(const char *models, int times) {
+    uint64_t random = 5;
+    int i, which, messages = 0;
+    for (i = 0; i < times; i++) {
+        ddpm_engine *engines[2] = {NULL, NULL};
+        trace heard[2];
+        for (which = 0; which < 2; which++) {
+            ddpm_engine_desc desc = DDPM_ENGINE_DESC_INIT;
+            memset(&heard[which], 0, sizeof heard[which]);
+            heard[which].host = pthread_self();
+            CHECK(pthread_mutex_init(&heard[which].lock, NULL) == 0);
+            desc.model_path = path_in(models, i % 2 == 0 ? "slow.onnx" : "endless.onnx");
+            desc.provider = DDPM_PROVIDER_CPU;
+            desc.log = note_thread;
+            desc.log_user_data = &heard[which];
+            desc.log_level = DDPM_LOG_DEBUG;
+            CHECK_OK(ddpm_engine_create(&desc, &engines[which]));
+        }
+        pause_us(draw(&random, 2) * draw(&random, 20000));
+        for (which = 0; which < 2; which++) {
+            ddpm_stream_desc desc = DDPM_STREAM_DESC_INIT;
+            ddpm_stream *stream = NULL;
+            if (i % 4 < 2) {
+                CHECK_OK(ddpm_engine_wait(engines[which], DDPM_WAIT_FOREVER));
+            }
+            if (ddpm_stream_create(engines[which], &desc, &stream) == DDPM_OK) {
+                CHECK_OK(ddpm_step(stream));
+                CHECK_OK(ddpm_stream_destroy(stream));
+            }
+            CHECK_OK(ddpm_engine_destroy(engines[which]));
+            CHECK(pthread_mutex_lock(&heard[which].lock) == 0);
+            heard[which].is_over = 1;
+            CHECK(pthread_mutex_unlock(&heard[which].lock) == 0);
+        }
+        /* For what would come late. */
+        pause_us(draw(&random, 2000));
+        for (which = 0; which < 2; which++) {
+            messages += heard[which].messages;
+            CHECK(heard[which].messages > heard[which].on_host || i % 4 >= 2);
+            CHECK(pthread_mutex_destroy(&heard[which].lock) == 0);
+        }
+        CHECK(heard[0].messages == heard[0].on_host || heard[1].messages == heard[1].on_host ||
+              !pthread_equal(heard[0].worker, heard[1].worker));
+    }
+    CHECK(messages > 0);
+}
+
+/* Second argument: how often engines are broken off. */
 int main(int argc, char **argv) {
     ddpm_engine_desc desc = DDPM_ENGINE_DESC_INIT;
     ddpm_engine *idle;
     ddpm_engine *engine = NULL;
     seen log = {NULL, 0, 0};
     int messages = 0;
-    CHECK(argc > 1);
+    CHECK(argc > 2);
 
     /* A live engine that the callback of another one tries to destroy. */
     idle = load_engine(argv[1], "lin.onnx");
@@ -65,5 +147,6 @@ int main(int argc, char **argv) {
     CHECK_OK(ddpm_engine_wait(engine, DDPM_WAIT_FOREVER));
     CHECK_OK(ddpm_engine_destroy(engine));
     CHECK(messages > 0);
+    callbacks_come_from_the_engines_own_worker_until_destroy(argv[1], atoi(argv[2]));
     return 0;
 }
