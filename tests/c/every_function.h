@@ -45,6 +45,7 @@ static void check_call(const call *made, int holds, const char *what, unsigned l
 
 /* A finished picture whose frame nobody has taken, so that there is something to be got. */
 static void prepare(void) {
+    (void)ddpm_stream_release_frame(the_stream);
     CHECK_OK(ddpm_stream_reset(the_stream, 1));
     finish(the_stream);
     memset(buffer.bytes, UNTOUCHED, BUFFER);
