@@ -192,6 +192,9 @@ COST
 // A wait reached its timeout.
 #define DDPM_TIMEOUT 4
 
+// `ddpm_step`, `ddpm_stream_tick`: the stream is paused, so this call asked for nothing.
+#define DDPM_PAUSED 5
+
 // A value is out of range, a pointer is NULL, or a value does not fit the model.
 #define DDPM_ERROR_INVALID_ARGUMENT -1
 

@@ -199,7 +199,6 @@ pub(crate) trait Stopper: Send + Sync {
 
     /// Ends the call that is going on, or else the next one; those after it go on as ever. Does not
     /// allocate. It may come too late and end a call that was not meant, which then is to be made again.
-    #[allow(dead_code)]
     fn break_off(&self);
 
     /// Whether the last call failed for `break_off` and nothing else. For the thread that calls the

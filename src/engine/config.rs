@@ -6,7 +6,7 @@ use crate::log::{LogLevel, LogSink};
 use crate::onnx::{ModelOverrides, ModelSource, Provider};
 use crate::run::RunStart;
 use crate::sampler::SamplerConfig;
-use crate::worker::{FrameFormat, Preview};
+use crate::worker::{FrameFormat, Preview, Priority};
 
 /// What an engine is made from.
 #[derive(Clone)]
@@ -63,7 +63,20 @@ pub struct StreamConfig {
     pub preview: Preview,
     /// How the frames' pixels are laid out.
     pub format: FrameFormat,
+    /// Whose steps are made first where more streams wait than one run of the model takes.
+    pub priority: Priority,
+    /// Whether the timesteps are chosen so that each step changes what one sees about as much as the
+    /// others do, in place of the sampler's spacing. For the first such stream of a sampler and a preview the
+    /// engine makes a run of its own, of up to 32 rows, to measure that. Not for samplers that have timesteps of
+    /// their own: Heun, PNDM, LCM, TCD, the inverse, Karras and exponential sigmas, a strength below 1.
+    pub director: bool,
+    /// The most bytes of states that are kept on the way, from which a seek goes on; `None` is 1 MiB, 0
+    /// keeps none, and every seek back begins at the start.
+    pub checkpoint_bytes: Option<usize>,
 }
+
+/// What a stream keeps for seeking, unless it says otherwise.
+pub(super) const DEFAULT_CHECKPOINT_BYTES: usize = 1 << 20;
 
 impl StreamConfig {
     /// This sampler, and noise of this seed.

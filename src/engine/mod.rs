@@ -16,13 +16,17 @@ use crate::error::{Error, Result};
 use crate::log::Logger;
 use crate::noise_schedule::NoiseSchedule;
 use crate::onnx::{Interrupt, LoadMonitor, OnnxDenoiser, OnnxOptions};
-use crate::worker::{Loaded, StreamCore, Worker};
+use crate::run::Run;
+use crate::worker::{Loaded, Options, StreamCore, Worker};
 
 pub use crate::onnx::{LoadStage, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider};
+pub use crate::pacing::Easing;
+pub use crate::run::Branch;
 pub use crate::worker::{
-    EngineState, FrameFormat, FrameGuard, FrameInfo, Preview, StepOutcome, StreamState,
-    StreamStatus,
+    DEFAULT_FEWEST_STEPS, EngineState, FrameFormat, FrameGuard, FrameInfo, PlaybackConfig, Preview,
+    Priority, StepOutcome, StreamState, StreamStatus,
 };
+use config::DEFAULT_CHECKPOINT_BYTES;
 pub use config::{EngineConfig, StreamConfig};
 pub use stream::Stream;
 
@@ -154,13 +158,23 @@ impl Engine {
     /// not block. One whose run has no steps (strength 0) is done, and the start image is its frame.
     ///
     /// Errors: as [`info`](Self::info); `InvalidArgument` where the config does not fit the model;
-    /// `OutOfMemory`.
+    /// `OutOfMemory`, for a stream beyond 4,096 too.
     pub fn stream(&self, config: &StreamConfig) -> Result<Stream> {
         let info = self.info()?;
         let sampler = config.sampler.as_ref().unwrap_or(&info.model.sampler);
-        let StreamConfig { start, preview, format, .. } = config;
-        let core = StreamCore::new(&info.model, sampler, start.clone(), *preview, *format)?;
-        Ok(Stream::new(Arc::new(core), self.worker.link()))
+        self.stream_of(&info, Run::starting(&info.model, sampler, config.start.clone(), 1)?, config)
+    }
+
+    fn stream_of(&self, info: &EngineInfo, run: Run, config: &StreamConfig) -> Result<Stream> {
+        let options = Options {
+            preview: config.preview,
+            format: config.format,
+            priority: config.priority,
+            director: config.director,
+            checkpoint_bytes: config.checkpoint_bytes.unwrap_or(DEFAULT_CHECKPOINT_BYTES),
+        };
+        let core = StreamCore::new(&info.model, run, options)?;
+        Ok(Stream::new(Arc::new(core), self.worker.link()?))
     }
 
     /// Stops what runs, ends the engine's thread and waits for it; a run of the model is broken off

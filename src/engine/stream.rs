@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::worker::{FrameGuard, FrameInfo, Link, StepOutcome, StreamCore, StreamStatus};
+use crate::run::Branch;
+use crate::worker::{
+    FrameGuard, FrameInfo, Link, PlaybackConfig, StepOutcome, StreamCore, StreamStatus,
+};
 
 use super::Known;
 
 /// One picture being revealed. Made by [`Engine::stream`](super::Engine::stream).
 ///
-/// Every call may come from any thread, also from several at once. `step`, `status`, `copy_frame`,
-/// `acquire_frame`, `cancel` and `reset` neither block on inference nor allocate. The stream outlives its engine:
-/// after the engine is closed `step` and `reset` give `EngineClosed`, and the last frame can still
-/// be taken. Dropping a stream does not wait for a step in flight.
+/// Every call may come from any thread, also from several at once. Unless they say otherwise, calls
+/// neither block on inference nor allocate. The stream outlives its engine: after the engine is closed
+/// what needs it gives `EngineClosed`, and the last frame can still be taken. Dropping a stream does not
+/// wait for a step in flight; a run of the model that is for this stream only is broken off.
 pub struct Stream {
     core: Arc<StreamCore>,
     link: Link<Known>,
@@ -27,9 +30,70 @@ impl Stream {
 
     /// Asks for one reverse step; the engine's thread makes it. Does not block or allocate.
     ///
-    /// Errors: `EngineClosed`; and, until a reset, the error of a step that failed.
+    /// Errors: `EngineClosed`; and, until a reset or a seek, the error of a step that failed.
     pub fn step(&self) -> Result<StepOutcome> {
         self.link.step(&self.core)
+    }
+
+    /// From now on [`tick`](Self::tick) asks for the steps: what is left of the run is to take a time. Called
+    /// again, it takes another. A reset or a seek goes on playing from where it leads: what is left then
+    /// takes its share of the duration. Does not block or allocate.
+    ///
+    /// Errors: `InvalidArgument` for a duration that is not above 0 and up to a day.
+    pub fn play(&self, config: PlaybackConfig) -> Result<()> {
+        self.core.play(config)
+    }
+
+    /// Lets `seconds` pass in the playback, those since the last tick, and asks for the steps that are due
+    /// now by the easing and the time that steps are measured to take. Call it once a frame. Where the
+    /// machine is too slow for all steps, those that are left become fewer, so that the picture is finished
+    /// on time. `Accepted` while the picture is under way. Does not block or allocate.
+    ///
+    /// Errors: `InvalidArgument` where the stream does not play, or `seconds` is below 0 or not finite;
+    /// else as [`step`](Self::step).
+    pub fn tick(&self, seconds: f64) -> Result<StepOutcome> {
+        self.link.tick(&self.core, seconds)
+    }
+
+    /// No step is begun until [`resume`](Self::resume): the one in flight is finished, `step` and `tick` give
+    /// `Paused`, and no time passes in a playback. A seek works all the same. Does not block or allocate.
+    pub fn pause(&self) {
+        self.core.set_paused(true);
+    }
+
+    /// Ends a pause. Does not block or allocate.
+    pub fn resume(&self) {
+        self.core.set_paused(false);
+    }
+
+    /// Goes to `step` of the run, 0 to the number of steps, back or forth, whatever the state of the stream;
+    /// a step in flight is discarded. The worker makes what rows it takes from the nearest state it has, and
+    /// shows the frame of that step only: that of the straight run, bit for bit where the runs of the model
+    /// have the same batch size. Until then the stream is `Stepping`; see [`wait`](Self::wait). Does not block
+    /// or allocate.
+    ///
+    /// Errors: `InvalidArgument` where the run has no such step; `EngineClosed`.
+    pub fn seek(&self, step: u32) -> Result<()> {
+        self.link.seek(&self.core, step)
+    }
+
+    /// Another stream, which is this run up to `branch.step` and draws other noise after it, as
+    /// [`Branch`] says. It begins by seeking to that step, and plays no playback. Allocates what it will
+    /// use; blocks while the worker takes a step's result.
+    ///
+    /// Errors: `InvalidArgument` where the run has no such step to make, or nothing would differ: the
+    /// sampler draws no noise from there on and `variation` is 0; `EngineClosed`; `OutOfMemory`.
+    pub fn branch(&self, branch: Branch) -> Result<Self> {
+        self.link.check_open()?;
+        let step = branch.step;
+        let run = self.core.branch(branch)?;
+        let core = StreamCore::new(self.core.model(), run, self.core.options_of_branch())?;
+        self.core.share_checkpoints(&core, step);
+        let made = Self::new(Arc::new(core), self.link.another()?);
+        if made.status().step < step {
+            made.seek(step)?;
+        }
+        Ok(made)
     }
 
     /// Where the stream stands. Does not block or allocate.
@@ -69,36 +133,35 @@ impl Stream {
         self.core.row_bytes()
     }
 
-    /// Blocks until no step is in flight: true; or until `timeout` has passed: false. `None` waits
+    /// Blocks until no step or seek is in flight: true; or until `timeout` has passed: false. `None` waits
     /// as long as it takes. For tools; a frame loop looks at [`status`](Self::status).
     ///
-    /// Errors: until a reset, the error of a step that failed, `EngineClosed` among them.
+    /// Errors: until a reset or a seek, the error of a step that failed, `EngineClosed` among them.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
-        self.core.wait(timeout)
+        self.link.wait(&self.core, timeout)
     }
 
-    /// Starts again at step 0, with another seed or the same. A step in flight is discarded, and so
-    /// is a frame that was not taken. Does not block or allocate; a run without steps has its image
-    /// as a new frame at once, which costs one conversion of its pixels.
+    /// Starts again at step 0, with another seed or the same, and without the branches of the run. What is
+    /// in flight is discarded, and so is a frame that was not taken. Does not block or allocate; a run without
+    /// steps has its image as a new frame at once, which costs one conversion of its pixels.
     ///
     /// Errors: `EngineClosed`.
     pub fn reset(&self, seed: Option<u64>) -> Result<()> {
-        self.link.check_open()?;
-        self.core.reset(seed)
+        self.link.reset(&self.core, seed)
     }
 
-    /// Ends the run: a step in flight is discarded, and `step` gives `Done` until a reset. The last
-    /// frame can still be taken. A finished or failed run stays what it is. Does not block or
-    /// allocate.
+    /// Ends the run: what is in flight is discarded, the run of the model broken off if no other stream
+    /// shares it, and `step` gives `Done` until a reset or a seek. The last frame can still be taken. A
+    /// finished or failed run stays what it is. Does not block or allocate.
     pub fn cancel(&self) {
-        self.core.cancel();
+        self.link.cancel(&self.core);
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         // So that the worker does not make a step that nobody will see.
-        self.core.cancel();
+        self.link.cancel(&self.core);
     }
 }
 

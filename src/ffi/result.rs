@@ -20,6 +20,8 @@ pub const DDPM_DONE: i32 = 2;
 pub const DDPM_NO_NEW_FRAME: i32 = 3;
 /// A wait reached its timeout.
 pub const DDPM_TIMEOUT: i32 = 4;
+/// `ddpm_step`, `ddpm_stream_tick`: the stream is paused, so this call asked for nothing.
+pub const DDPM_PAUSED: i32 = 5;
 
 /// A value is out of range, a pointer is NULL, or a value does not fit the model.
 pub const DDPM_ERROR_INVALID_ARGUMENT: i32 = -1;
@@ -78,6 +80,7 @@ pub extern "C" fn ddpm_result_name(result: ddpm_result) -> *const c_char {
         DDPM_DONE => c"DDPM_DONE",
         DDPM_NO_NEW_FRAME => c"DDPM_NO_NEW_FRAME",
         DDPM_TIMEOUT => c"DDPM_TIMEOUT",
+        DDPM_PAUSED => c"DDPM_PAUSED",
         DDPM_ERROR_INVALID_ARGUMENT => c"DDPM_ERROR_INVALID_ARGUMENT",
         DDPM_ERROR_OUT_OF_MEMORY => c"DDPM_ERROR_OUT_OF_MEMORY",
         DDPM_ERROR_RUNTIME_LIBRARY => c"DDPM_ERROR_RUNTIME_LIBRARY",

@@ -4,7 +4,7 @@ use super::descriptor::{self, Versioned};
 use super::engine::{ddpm_engine, timeout};
 use super::frame::Acquired;
 use super::guard::{borrow, guard, null};
-use super::result::{DDPM_BUSY, DDPM_DONE, DDPM_OK, DDPM_TIMEOUT, ddpm_result};
+use super::result::{DDPM_BUSY, DDPM_DONE, DDPM_OK, DDPM_PAUSED, DDPM_TIMEOUT, ddpm_result};
 use super::stream_desc::{by_field, ddpm_stream_desc, stream_config};
 use crate::engine::{StepOutcome, Stream, StreamState};
 
@@ -107,6 +107,7 @@ pub unsafe extern "C" fn ddpm_step(stream: *mut ddpm_stream) -> ddpm_result {
         Ok(match stream.stream.step()? {
             StepOutcome::Accepted => DDPM_OK,
             StepOutcome::Busy => DDPM_BUSY,
+            StepOutcome::Paused => DDPM_PAUSED,
             StepOutcome::Done => DDPM_DONE,
         })
     })

@@ -262,7 +262,8 @@ pub(super) unsafe fn stream_config(
     let preview = choose("desc.preview", desc.preview, &PREVIEWS)?;
     let format = choose("desc.frame_format", desc.frame_format, &FRAME_FORMATS)?;
     expect_zero("desc.reserved", desc.reserved.into(), "in this version")?;
-    Ok(StreamConfig { sampler: Some(sampler), start, preview, format })
+    let sampler = Some(sampler);
+    Ok(StreamConfig { sampler, start, preview, format, ..StreamConfig::default() })
 }
 
 /// The number that a float was written as: 0.29f, which is the float nearest to 0.29, gives 0.29.

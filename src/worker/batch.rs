@@ -8,10 +8,21 @@ use std::ops::Range;
 use ndarray::{ArrayView4, ArrayViewMut4};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Batching, Denoiser, ModelConfig};
+use crate::model::{Batching, Denoiser, ModelConfig, Stopper};
 
+use super::calls::Calls;
 use super::contained;
-use super::stream_core::Request;
+use super::request::Request;
+
+/// What a call of the model is watched by.
+pub(super) struct Watch<'a> {
+    /// Who still wants it.
+    pub(super) calls: &'a Calls,
+    /// What breaks it off.
+    pub(super) stopper: &'a dyn Stopper,
+    /// The error of a worker that closes; none where it does not.
+    pub(super) closing: &'a dyn Fn() -> Option<Error>,
+}
 
 /// The buffers of the model's calls, and how many samples one call may have.
 pub(super) struct Batch {
@@ -63,11 +74,6 @@ impl Batch {
         }
     }
 
-    /// The most requests that are served together.
-    pub(super) fn limit(&self) -> usize {
-        self.limit
-    }
-
     /// The sizes worth a first call before they are needed, smallest first; 1 has had its own.
     pub(super) fn sizes_to_warm(&self) -> Vec<usize> {
         match self.rules.fixed {
@@ -83,18 +89,39 @@ impl Batch {
         self.limit = self.limit.min((size / 2).max(1));
     }
 
-    /// Makes the steps. Every request is settled, with its step made or with its own error.
+    /// Takes out of the requests those that go into the next run: the ones of the highest rank, and with
+    /// one timestep for all samples only those of the first one's.
+    pub(super) fn choose(&self, requests: &mut Vec<Request>) -> Vec<Request> {
+        // Stable: those of one rank keep their turns.
+        requests.sort_by_key(Request::rank);
+        let first = requests.first().and_then(Request::timestep);
+        let goes_along =
+            |request: &Request| !self.rules.shared_timestep || request.timestep() == first;
+        let mut chosen = Vec::new();
+        let mut index = 0;
+        while index < requests.len() && chosen.len() < self.limit {
+            if goes_along(&requests[index]) {
+                chosen.push(requests.remove(index));
+            } else {
+                index += 1;
+            }
+        }
+        chosen
+    }
+
+    /// Makes the steps. Every request is settled, with its step made or with its own error, or is on to
+    /// what its stream wants next.
     ///
     /// Errors: the panic of a call of the model or of a step, after which the model must not be called
     /// again.
     pub(super) fn serve(
         &mut self,
-        mut requests: Vec<Request>,
+        requests: &mut [Request],
         denoiser: &mut dyn Denoiser,
-        closing: &dyn Fn() -> Option<Error>,
+        watch: &Watch<'_>,
     ) -> Result<()> {
         let done = contained("a step", || {
-            self.serve_all(&mut requests, denoiser, closing);
+            self.serve_all(requests, denoiser, watch);
             Ok(())
         });
         if let Err(panic) = &done {
@@ -107,19 +134,16 @@ impl Batch {
         &mut self,
         requests: &mut [Request],
         denoiser: &mut dyn Denoiser,
-        closing: &dyn Fn() -> Option<Error>,
+        watch: &Watch<'_>,
     ) {
         self.collect(requests);
         let mut start = 0;
         while start < self.queries.len() {
             let end = start + self.call_length(start);
-            let outcome = self.call(start..end, denoiser);
-            // The interrupt of a close shows up as a failure of the model; it is none.
-            let outcome = outcome.map_err(|error| closing().unwrap_or(error));
-            match outcome {
+            match self.watched_call(start..end, requests, denoiser, watch) {
                 // One bad sample must not take the others with it.
-                Err(_) if end - start > 1 && closing().is_none() => {
-                    self.call_each(start..end, denoiser);
+                Err(_) if end - start > 1 && (watch.closing)().is_none() => {
+                    self.call_each(start..end, requests, denoiser, watch);
                 }
                 outcome => {
                     for query in &mut self.queries[start..end] {
@@ -142,11 +166,18 @@ impl Batch {
         self.labels.clear();
         for (index, request) in requests.iter_mut().enumerate() {
             let before = self.queries.len();
-            let total = before + request.queries();
+            let asks = request.prepare().unwrap_or_else(|error| {
+                request.fail(error);
+                0
+            });
+            let total = before + asks;
             self.sample.resize(total * item, 0.0);
             self.timesteps.resize(total, 0.0);
             self.labels.resize(if self.takes_labels { total } else { 0 }, 0);
             let labels = before.min(self.labels.len());
+            if asks == 0 {
+                continue;
+            }
             let asked = request.ask(
                 &mut self.sample[before * item..],
                 &mut self.timesteps[before..],
@@ -222,10 +253,50 @@ impl Batch {
         Ok(())
     }
 
+    /// A call that is broken off when no stream wants it any more, and is not made where none does.
+    fn watched_call(
+        &mut self,
+        range: Range<usize>,
+        requests: &[Request],
+        denoiser: &mut dyn Denoiser,
+        watch: &Watch<'_>,
+    ) -> Result<()> {
+        let mut members: Vec<usize> =
+            self.queries[range.clone()].iter().map(|query| query.request).collect();
+        // Those of one request stand side by side.
+        members.dedup();
+        loop {
+            let call = watch.calls.begin(members.len());
+            let joined = members.iter().filter(|&&index| requests[index].join(watch.calls, call));
+            let outcome = match joined.count() {
+                0 => Ok(()),
+                _ => self.call(range.clone(), denoiser),
+            };
+            watch.calls.end();
+            match outcome {
+                // The interrupt of a close shows up as a failure of the model; it is none.
+                Err(error) => match (watch.closing)() {
+                    Some(closed) => return Err(closed),
+                    // Meant for a call before this one, and a moment late.
+                    None if watch.stopper.was_broken_off()
+                        && members.iter().any(|&index| requests[index].is_wanted()) => {}
+                    None => return Err(error),
+                },
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
     /// A call for each of these queries, after one for all of them failed.
-    fn call_each(&mut self, range: Range<usize>, denoiser: &mut dyn Denoiser) {
+    fn call_each(
+        &mut self,
+        range: Range<usize>,
+        requests: &[Request],
+        denoiser: &mut dyn Denoiser,
+        watch: &Watch<'_>,
+    ) {
         for query in range.clone() {
-            let alone = self.call(query..query + 1, denoiser);
+            let alone = self.watched_call(query..query + 1, requests, denoiser, watch);
             self.queries[query].answered = alone;
         }
         if self.queries[range.clone()].iter().all(|query| query.answered.is_ok()) {

@@ -3,28 +3,36 @@
 //! The only module that names threads, channels and locks. It must not know ONNX: what it loads is
 //! a [`Denoiser`] and whatever description comes with it.
 //!
-//! Requests wait in one bounded queue, in the order they came. A stream has one step in flight at
-//! most; when the worker is free it takes what waits, up to a limit, into as few calls of the model as
-//! can be (see [`batch`]).
+//! Streams that want something stand in one bounded queue (see [`inbox`]). Each has one request at most;
+//! when the worker is free it takes what waits, up to a limit, into as few calls of the model as can
+//! be (see [`batch`]), and a stream that wants more steps stays in its hands.
 
 mod batch;
 #[cfg(test)]
 mod batch_tests;
+mod calls;
+mod director;
 mod frame_format;
 mod frames;
+mod inbox;
+mod link;
+mod playback;
 mod progress;
+mod request;
 mod stream_core;
 #[cfg(test)]
 mod tests;
+mod trajectory;
+#[cfg(test)]
+mod trajectory_tests;
 mod triple_buffer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::thread::{self, JoinHandle, ThreadId};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -32,18 +40,27 @@ use crate::model::{Denoiser, Stopper};
 
 pub use frame_format::FrameFormat;
 pub use frames::{FrameGuard, FrameInfo};
+pub(crate) use link::Link;
+pub use playback::{DEFAULT_FEWEST_STEPS, PlaybackConfig};
 pub use progress::StreamState;
-pub(crate) use stream_core::StreamCore;
-pub use stream_core::{Preview, StepOutcome, StreamStatus};
+pub(crate) use stream_core::{Options, StreamCore};
+pub use stream_core::{Preview, Priority, StepOutcome, StreamStatus};
 
-use batch::Batch;
-use stream_core::Request;
+use batch::{Batch, Watch};
+use calls::Calls;
+use director::Director;
+use inbox::{Inbox, Outbox, inbox, rouse};
+use link::Shown;
+use request::Request;
 
 /// The thread's name, as debuggers and profilers show it.
 const THREAD_NAME: &str = "ddpm-worker";
 
-/// Steps that may wait at once, over all streams of an engine. More is `Busy`.
-const QUEUE: usize = 256;
+/// The most streams of one engine.
+const MAX_STREAMS: usize = 4096;
+
+/// How fast a new measurement of the worker's pace counts.
+const FORGET: f64 = 0.25;
 
 /// What loading a model gives: something to call, and a description for the host.
 pub(crate) struct Loaded<I> {
@@ -72,33 +89,27 @@ pub enum EngineState {
     Closed,
 }
 
-enum Message {
-    Step(Request),
-    /// Nothing to do but to look at `closing`.
-    Wake,
-}
-
+/// What the worker, its owner and the links to it share.
 struct Shared<I> {
     state: Mutex<LoadState<I>>,
     /// What `state` is, to be seen without the lock.
     phase: AtomicU8,
     changed: Condvar,
     closing: AtomicBool,
+    calls: Calls,
+    stopper: Arc<dyn Stopper>,
+    /// Streams there are, those in the queue among them.
+    streams: Arc<AtomicUsize>,
+    /// Seconds that a step takes lately, an f64; 0 until one was made.
+    step_time: AtomicU64,
 }
 
 /// The thread and its queue. Dropping it closes it.
 pub(crate) struct Worker<I> {
     shared: Arc<Shared<I>>,
-    queue: Sender<Message>,
-    stopper: Arc<dyn Stopper>,
+    outbox: Outbox<Shown>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    thread_id: ThreadId,
-}
-
-/// The way from one stream to the worker. Outlives the worker.
-pub(crate) struct Link<I> {
-    shared: Arc<Shared<I>>,
-    queue: Sender<Message>,
+    thread_handle: Thread,
 }
 
 impl<I: Send + Sync + 'static> Worker<I> {
@@ -115,24 +126,34 @@ impl<I: Send + Sync + 'static> Worker<I> {
             phase: AtomicU8::new(EngineState::Loading as u8),
             changed: Condvar::new(),
             closing: AtomicBool::new(false),
+            calls: Calls::default(),
+            stopper,
+            streams: Arc::new(AtomicUsize::new(0)),
+            step_time: AtomicU64::new(0),
         });
-        let (queue, requests) = bounded(QUEUE);
+        let (outbox, mut inbox) = inbox(MAX_STREAMS);
         let own = Arc::clone(&shared);
-        let breaker = Arc::clone(&stopper);
         let thread = thread::Builder::new()
             .name(THREAD_NAME.to_owned())
             .spawn(move || {
-                serve(&own, &*breaker, &requests, max_batch, load);
+                // What panics is contained where it is called; this is for what nobody thought of.
+                let served = contained("the worker", || {
+                    serve(&own, &mut inbox, max_batch, load);
+                    Ok(())
+                });
+                if let Err(error) = served {
+                    fail_until_closed(&own, &mut inbox, Vec::new(), error);
+                }
                 // The queue lives as long as the streams do, and keeps what is in it: whoever waits
-                // for one of these steps must not wait any longer. See also `Link::step`.
-                requests.try_iter().for_each(drop);
+                // for one of these must not wait any longer. See also `Link::show`.
+                inbox.drain().filter_map(Shown::request).for_each(drop);
                 own.set(LoadState::Closed);
             })
             .map_err(|error| {
                 Error::new(ErrorKind::Internal, format!("no thread for the worker: {error}"))
             })?;
-        let thread_id = thread.thread().id();
-        Ok(Self { shared, queue, stopper, thread: Mutex::new(Some(thread)), thread_id })
+        let thread_handle = thread.thread().clone();
+        Ok(Self { shared, outbox, thread: Mutex::new(Some(thread)), thread_handle })
     }
 
     /// Takes no lock.
@@ -169,19 +190,20 @@ impl<I: Send + Sync + 'static> Worker<I> {
         self.shared.state.lock().info()
     }
 
-    pub(crate) fn link(&self) -> Link<I> {
+    /// A way to the worker, for one stream. Errors: `OutOfMemory` where there are 4,096.
+    pub(crate) fn link(&self) -> Result<Link<I>> {
         // On a thread's first send the channel asks for that thread's handle, which allocates once
         // where Rust did not start the thread. Hosts mostly step a stream where they made it, so
         // let it happen here and not in a frame.
         drop(thread::current());
-        Link { shared: Arc::clone(&self.shared), queue: self.queue.clone() }
+        Link::new(&self.shared, &self.outbox, &self.thread_handle)
     }
 
     /// Stops what runs, ends the thread and waits for it. A second call does nothing.
     ///
     /// Errors: `InvalidArgument` on the worker's own thread, which would wait for itself.
     pub(crate) fn close(&self) -> Result<()> {
-        if thread::current().id() == self.thread_id {
+        if thread::current().id() == self.thread_handle.id() {
             return Err(Error::invalid_argument(
                 "the engine cannot be closed from its own log callback: close it from another thread",
             ));
@@ -200,9 +222,9 @@ impl<I: Send + Sync + 'static> Worker<I> {
 impl<I> Worker<I> {
     fn ask_to_stop(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
-        self.stopper.stop();
-        // A full queue wakes the worker as well.
-        let _ = self.queue.try_send(Message::Wake);
+        self.shared.stopper.stop();
+        self.outbox.wake();
+        rouse(&self.thread_handle);
     }
 }
 
@@ -210,7 +232,7 @@ impl<I> Drop for Worker<I> {
     fn drop(&mut self) {
         self.ask_to_stop();
         // On the worker's own thread the thread ends by itself; waiting for it would be for ever.
-        if thread::current().id() != self.thread_id
+        if thread::current().id() != self.thread_handle.id()
             && let Some(thread) = self.thread.get_mut().take()
         {
             let _ = thread.join();
@@ -236,6 +258,13 @@ impl<I> Shared<I> {
         self.closing.load(Ordering::SeqCst)
     }
 
+    fn measure(&self, time: Duration) {
+        let (old, found) =
+            (f64::from_bits(self.step_time.load(Ordering::Relaxed)), time.as_secs_f64());
+        let time = if old > 0.0 { old + FORGET * (found - old) } else { found };
+        self.step_time.store(time.to_bits(), Ordering::Relaxed);
+    }
+
     fn set(&self, state: LoadState<I>) {
         let mut current = self.state.lock();
         let phase = match state {
@@ -252,36 +281,6 @@ impl<I> Shared<I> {
     }
 }
 
-impl<I> Link<I> {
-    /// Queues a step of `core`. Does not block or allocate.
-    pub(crate) fn step(&self, core: &Arc<StreamCore>) -> Result<StepOutcome> {
-        self.check_open()?;
-        let ticket = match core.begin()? {
-            Ok(ticket) => ticket,
-            Err(outcome) => return Ok(outcome),
-        };
-        let request = Request::new(Arc::clone(core), ticket);
-        match self.queue.try_send(Message::Step(request)) {
-            Ok(()) => {
-                // The worker empties the queue after it has seen `closing`. A step that was queued
-                // behind its back ends here.
-                self.check_open().inspect_err(|error| core.fail(ticket, error.clone()))?;
-                Ok(StepOutcome::Accepted)
-            }
-            Err(TrySendError::Full(Message::Step(request))) => {
-                request.give_back();
-                Ok(StepOutcome::Busy)
-            }
-            Err(TrySendError::Full(Message::Wake) | TrySendError::Disconnected(_)) => Err(closed()),
-        }
-    }
-
-    /// Errors: `EngineClosed`.
-    pub(crate) fn check_open(&self) -> Result<()> {
-        if self.shared.closing.load(Ordering::SeqCst) { Err(closed()) } else { Ok(()) }
-    }
-}
-
 fn closed() -> Error {
     Error::new(ErrorKind::EngineClosed, "the engine was closed")
 }
@@ -293,8 +292,7 @@ fn internal(what: &str) -> Error {
 /// The life of the thread.
 fn serve<I>(
     shared: &Shared<I>,
-    stopper: &dyn Stopper,
-    queue: &Receiver<Message>,
+    inbox: &mut Inbox<Shown>,
     max_batch: usize,
     load: impl FnOnce() -> Result<Loaded<I>>,
 ) {
@@ -303,64 +301,102 @@ fn serve<I>(
             shared.set(LoadState::Ready(Arc::new(loaded.info)));
             loaded.denoiser
         }
-        Err(error) => return fail_until_closed(shared, queue, error),
+        Err(error) => return fail_until_closed(shared, inbox, Vec::new(), error),
     };
     let mut batch = Batch::new(denoiser.as_ref(), max_batch);
-    let mut to_warm = batch.sizes_to_warm().into_iter().peekable();
-    let closing = || shared.is_closing().then(closed);
-    loop {
-        // While nobody asks for a step, the first calls of the other sizes are made, which are slow.
-        while queue.is_empty() && !shared.is_closing() {
-            let Some(&size) = to_warm.peek() else { break };
+    let mut to_warm = batch.sizes_to_warm().into_iter();
+    let mut director = Director::default();
+    let mut requests = Vec::new();
+    while !shared.is_closing() {
+        take_in(&mut requests, inbox.drain());
+        requests.retain_mut(Request::renew);
+        if requests.is_empty() {
+            // While nobody asks for a step, the first calls of the other sizes are made, which are slow.
+            let Some(size) = to_warm.next() else {
+                take_in(&mut requests, inbox.wait(|| shared.is_closing()));
+                continue;
+            };
             match contained("a first call", || Ok(denoiser.warm_up(size))) {
-                Ok(Ok(())) => {
-                    to_warm.next();
-                }
-                // It was meant for a step, and this call is made again.
-                Ok(Err(_)) if stopper.was_broken_off() => {}
+                Ok(Ok(())) => {}
                 Ok(Err(_)) => {
                     batch.stay_below(size);
-                    to_warm = Vec::new().into_iter().peekable();
+                    to_warm = Vec::new().into_iter();
                 }
-                Err(panic) => return fail_until_closed(shared, queue, panic),
+                Err(panic) => return fail_until_closed(shared, inbox, requests, panic),
             }
+            continue;
         }
-        let Some(requests) = next(shared, queue, batch.limit()) else {
-            return;
-        };
-        if let Err(panic) = batch.serve(requests, denoiser.as_mut(), &closing) {
+        let served =
+            serve_once(shared, &mut requests, &mut batch, &mut director, denoiser.as_mut());
+        if let Err(panic) = served {
             // What the panic left behind in the model is unknown, so it is not called again.
-            return fail_until_closed(shared, queue, panic);
+            return fail_until_closed(shared, inbox, requests, panic);
+        }
+        inbox.worked();
+    }
+}
+
+/// Makes a step for as many of the requests as go into one run of the model. Those that are settled are
+/// gone then, the others in the order of their turns.
+///
+/// Errors: a panic.
+fn serve_once<I>(
+    shared: &Shared<I>,
+    requests: &mut Vec<Request>,
+    batch: &mut Batch,
+    director: &mut Director,
+    denoiser: &mut dyn Denoiser,
+) -> Result<()> {
+    let began = Instant::now();
+    let closing = || shared.is_closing().then(closed);
+    let watch = Watch { calls: &shared.calls, stopper: &*shared.stopper, closing: &closing };
+    let mut waiting = Vec::new();
+    let mut ready = Vec::new();
+    for mut request in requests.drain(..) {
+        let admitted = director.admits(&mut request, denoiser);
+        if admitted { &mut ready } else { &mut waiting }.push(request);
+    }
+    let mut chosen = batch.choose(&mut ready);
+    requests.extend(ready.into_iter().chain(waiting));
+    requests.iter_mut().for_each(Request::was_left_out);
+    let served = batch.serve(&mut chosen, denoiser, &watch);
+    if !chosen.is_empty() {
+        shared.measure(began.elapsed());
+    }
+    requests.append(&mut chosen);
+    served?;
+    let flown = contained("a pilot run", || Ok(director.fly(denoiser, watch.stopper)))?;
+    if let Err((kind, error)) = flown {
+        let error = closing().unwrap_or(error);
+        let of_kind = |request: &&mut Request| request.core().awaits_director_of(kind);
+        requests.iter_mut().filter(of_kind).for_each(|request| request.fail(error.clone()));
+    }
+    requests.retain(|request| !request.is_settled());
+    Ok(())
+}
+
+/// Adds what streams ask for; a stream that is there already stays in its place.
+fn take_in(requests: &mut Vec<Request>, shown: impl IntoIterator<Item = Shown>) {
+    for shown in shown {
+        match requests.iter().any(|request| request.is_of(shown.core())) {
+            true => shown.set_seen(),
+            false => requests.extend(shown.request()),
         }
     }
 }
 
-fn fail_until_closed<I>(shared: &Shared<I>, queue: &Receiver<Message>, error: Error) {
+fn fail_until_closed<I>(
+    shared: &Shared<I>,
+    inbox: &mut Inbox<Shown>,
+    mut requests: Vec<Request>,
+    error: Error,
+) {
     shared.set(LoadState::Failed(error.clone()));
-    while let Some(requests) = next(shared, queue, QUEUE) {
-        for mut request in requests {
-            request.fail(error.clone());
-        }
+    while !shared.is_closing() {
+        requests.iter_mut().for_each(|request| request.fail(error.clone()));
+        requests.clear();
+        take_in(&mut requests, inbox.wait(|| shared.is_closing()));
     }
-}
-
-/// The steps to make: waits for one, and takes what else is there, up to `most`; none when the
-/// engine closes.
-fn next<I>(shared: &Shared<I>, queue: &Receiver<Message>, most: usize) -> Option<Vec<Request>> {
-    let mut requests = Vec::new();
-    while requests.is_empty() {
-        let first = queue.recv();
-        if shared.is_closing() {
-            return None;
-        }
-        let messages = std::iter::once(first.ok()?).chain(queue.try_iter());
-        let steps = messages.filter_map(|message| match message {
-            Message::Step(request) => Some(request),
-            Message::Wake => None,
-        });
-        requests.extend(steps.take(most));
-    }
-    Some(requests)
 }
 
 /// Calls `work`; a panic becomes an `Internal` error.

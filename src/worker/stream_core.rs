@@ -1,24 +1,25 @@
 //! One stream as the host and the worker share it.
 //!
-//! The host side reads and moves the progress word and takes frames; the worker side owns the run.
-//! The only locks the host takes are its own (a frame being copied, a reset) and, where a thread
-//! waits, the wait lock; nobody holds that while anything runs. This module must not know where steps are queued.
+//! The host side reads and moves the progress word and takes frames; the worker side (see
+//! [`request`](super::request)) owns the run. The only locks the host takes in a frame are its own (a frame
+//! being copied, a reset, the clock of a playback); nobody holds those while the model runs. This module
+//! must not know where steps are queued.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::model::ModelConfig;
-use crate::run::{Run, RunStart};
-use crate::sampler::SamplerConfig;
+use crate::run::{Checkpoints, Run};
 
+use super::calls::Membership;
 use super::frame_format::FrameFormat;
 use super::frames::{Drawn, FrameGuard, FrameInfo, Frames};
 use super::internal;
-use super::progress::{Begin, MAX_STEPS, Progress, StreamState, Ticket};
+use super::playback::Pace;
+use super::progress::{Begin, Goal, MAX_STEPS, Progress, StreamState, Ticket};
 
 /// What a stream's frames show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,104 +31,196 @@ pub enum Preview {
     Sample,
 }
 
+/// Whose steps are made first where more streams wait than one run of the model takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// After the others.
+    Low,
+    /// As it comes.
+    #[default]
+    Normal,
+    /// Before the others.
+    High,
+}
+
+/// How a stream is served and shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) preview: Preview,
+    pub(crate) format: FrameFormat,
+    pub(crate) priority: Priority,
+    /// Whether the timesteps are to be chosen by the change one sees.
+    pub(crate) director: bool,
+    /// What the checkpoints for seeking back may take.
+    pub(crate) checkpoint_bytes: usize,
+}
+
 /// Where a stream stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StreamStatus {
     /// What it is doing.
     pub state: StreamState,
-    /// Finished steps of this run.
+    /// Finished steps of this run; while it seeks, the step it is to stand at.
     pub step: u32,
-    /// Steps of the whole run.
+    /// Steps of the whole run. A playback that would end late makes them fewer.
     pub steps: u32,
     /// The generation of the newest frame of this run; 0 before its first step, if it has any.
     pub generation: u64,
     /// The training timestep given to the model in the step that runs or comes next; after the last
     /// step, that of the last.
     pub timestep: f64,
+    /// Whether it is paused.
+    pub is_paused: bool,
 }
 
-/// What asking for a step came to.
+/// What asking for steps came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepOutcome {
-    /// The step is queued.
+    /// The worker has them to make. From a tick: the picture is on time and under way.
     Accepted,
-    /// The last one still runs, or the engine's queue is full: ask again next frame.
+    /// The last one still runs: ask again next frame.
     Busy,
     /// The run is over: finished, or cancelled.
     Done,
+    /// The stream is paused.
+    Paused,
 }
 
-/// What only the worker touches, so that its lock is never contended.
-struct Work {
-    run: Run,
-    epoch: u32,
+/// A reset: the epoch it starts, and how many there were before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) epoch: u32,
+    count: u32,
+}
+
+impl Origin {
+    fn pack(self) -> u64 {
+        u64::from(self.epoch) << 32 | u64::from(self.count)
+    }
+
+    fn unpack(bits: u64) -> Self {
+        Self { epoch: (bits >> 32) as u32, count: bits as u32 }
+    }
+
+    fn next(self, epoch: u32) -> Self {
+        Self { epoch, count: self.count.wrapping_add(1) }
+    }
+}
+
+/// What the worker works on. The host takes its lock to branch and to save, and never in a frame; the
+/// worker does not hold it while the model runs.
+pub(super) struct Work {
+    pub(super) run: Run,
+    pub(super) checkpoints: Checkpoints,
+    /// The epoch that the run was made ready for.
+    pub(super) epoch: u32,
+    /// The last reset that the run has seen.
+    pub(super) origin: Origin,
+    /// The timesteps are still to be chosen.
+    pub(super) awaits_director: bool,
+    /// When the last step was finished, if the worker went on at once.
+    pub(super) last_finish: Option<Instant>,
 }
 
 /// See the module's text.
 pub(crate) struct StreamCore {
-    progress: Progress,
-    /// By the epoch's parity. Epoch e's seed is overwritten by the reset to e + 2, and by then e's
-    /// tickets are worthless; so whoever holds a ticket that counts reads the right one.
+    pub(super) progress: Progress,
+    /// Whether it is in the worker's queue.
+    pub(super) is_queued: AtomicBool,
+    /// The call of the model that runs for it.
+    pub(super) membership: Membership,
+    /// The last reset, packed.
+    origin: AtomicU64,
+    /// By the parity of the reset. The seed of reset n is overwritten by reset n + 2, and by then the
+    /// tickets of n are worthless; so whoever holds a ticket that counts reads the right one.
     seeds: [AtomicU64; 2],
-    reset_lock: Mutex<()>,
-    work: Mutex<Work>,
-    frames: Frames,
+    /// Held by whoever starts an epoch.
+    pub(super) epoch_lock: Mutex<()>,
+    pub(super) work: Mutex<Work>,
+    pub(super) frames: Frames,
+    pub(super) pace: Mutex<Pace>,
+    /// When a playback is to end, in nanoseconds since `born`; 0 where none runs.
+    pub(super) deadline: AtomicU64,
+    /// Seconds that a step takes, an f64; 0 until one was measured.
+    pub(super) step_time: AtomicU64,
+    pub(super) born: Instant,
     error: Mutex<Option<Error>>,
     waiters: AtomicU32,
     wait_lock: Mutex<()>,
     settled: Condvar,
-    timesteps: Box<[f64]>,
-    preview: Preview,
+    /// f64s. The worker overwrites them where it chooses others.
+    pub(super) timesteps: Box<[AtomicU64]>,
+    pub(super) steps: AtomicU32,
+    pub(super) model: ModelConfig,
+    pub(super) options: Options,
 }
 
 impl StreamCore {
-    /// Allocates everything the stream will use. Runs no model. A run without steps is done, and its
-    /// start picture is its frame. Errors: `InvalidArgument`.
-    pub(crate) fn new(
-        model: &ModelConfig,
-        sampler: &SamplerConfig,
-        start: RunStart,
-        preview: Preview,
-        format: FrameFormat,
-    ) -> Result<Self> {
-        let seed = start.seed;
-        let run = Run::starting(model, sampler, start, 1)?;
-        let timesteps: Box<[f64]> = run.timesteps().collect();
-        if timesteps.len() > MAX_STEPS {
+    /// Allocates everything the stream will use. Runs no model. The run may have made steps; one that
+    /// has none left is done. Errors: `InvalidArgument`, `OutOfMemory`.
+    pub(crate) fn new(model: &ModelConfig, run: Run, options: Options) -> Result<Self> {
+        let (step, steps, seed) = (run.step_index(), run.steps(), run.seed());
+        if steps > MAX_STEPS {
             return Err(Error::invalid_argument(format!(
-                "steps: found {}, expected at most {MAX_STEPS}",
-                timesteps.len()
+                "steps: found {steps}, expected at most {MAX_STEPS}"
             )));
         }
+        if options.director && !run.can_replan() {
+            return Err(Error::invalid_argument(format!(
+                "director: {} with these settings has timesteps of its own",
+                run.config().kind
+            )));
+        }
+        let timesteps = run.timesteps().map(|t| AtomicU64::new(t.to_bits())).collect();
         let core = Self {
-            progress: Progress::new(timesteps.len()),
+            progress: Progress::resuming(step, steps),
+            is_queued: AtomicBool::new(false),
+            membership: Membership::default(),
+            origin: AtomicU64::new(Origin::default().pack()),
             seeds: [AtomicU64::new(seed), AtomicU64::new(seed)],
-            reset_lock: Mutex::new(()),
-            work: Mutex::new(Work { run, epoch: 0 }),
-            frames: Frames::new(format, model)?,
+            epoch_lock: Mutex::new(()),
+            frames: Frames::new(options.format, model)?,
+            pace: Mutex::new(Pace::new(steps)),
+            deadline: AtomicU64::new(0),
+            step_time: AtomicU64::new(0),
+            born: Instant::now(),
             error: Mutex::new(None),
             waiters: AtomicU32::new(0),
             wait_lock: Mutex::new(()),
             settled: Condvar::new(),
             timesteps,
-            preview,
+            steps: AtomicU32::new(steps as u32),
+            model: model.clone(),
+            work: Mutex::new(Work {
+                checkpoints: Checkpoints::new(&run, options.checkpoint_bytes)?,
+                run,
+                epoch: 0,
+                origin: Origin::default(),
+                awaits_director: options.director && step == 0,
+                last_finish: None,
+            }),
+            options,
         };
-        core.show_start(0)?;
+        if step > 0 || steps == 0 {
+            core.show(0)?;
+        }
         Ok(core)
     }
 
-    /// Host: asks for a step. On `Ok(Ok(ticket))` the caller queues it or gives it back.
-    pub(crate) fn begin(&self) -> Result<std::result::Result<Ticket, StepOutcome>> {
-        match self.progress.begin() {
+    /// Host: asks for steps. On `Ok(Ok(ticket))` the caller shows the stream to the worker.
+    pub(crate) fn ask(&self, goal: Goal) -> Result<std::result::Result<Ticket, StepOutcome>> {
+        match self.progress.ask(goal) {
             Begin::Granted(ticket) => Ok(Ok(ticket)),
             Begin::Busy => Ok(Err(StepOutcome::Busy)),
+            Begin::Reached => Ok(Err(StepOutcome::Accepted)),
+            Begin::Paused => Ok(Err(StepOutcome::Paused)),
             Begin::Over => Ok(Err(StepOutcome::Done)),
             Begin::Failed => Err(self.sticky_error()),
         }
     }
 
-    /// Host: gives back a ticket that could not be queued.
-    fn give_back(&self, ticket: Ticket) {
+    /// Host: takes back what could not be shown to the worker.
+    pub(crate) fn give_back(&self, ticket: Ticket) {
         self.progress.give_back(ticket);
         self.notify();
     }
@@ -135,14 +228,16 @@ impl StreamCore {
     /// Host: see [`StreamStatus`].
     pub(crate) fn status(&self) -> StreamStatus {
         let now = self.progress.snapshot();
-        let last = self.timesteps.len().saturating_sub(1);
-        let row = (now.step as usize).min(last);
+        let steps = self.steps.load(Ordering::Acquire);
+        let row = now.step.min(steps.saturating_sub(1)) as usize;
+        let timestep = self.timesteps.get(row).map_or(0, |bits| bits.load(Ordering::Acquire));
         StreamStatus {
             state: now.state,
             step: now.step,
-            steps: self.timesteps.len() as u32,
+            steps,
             generation: self.frames.generation_of(now.epoch),
-            timestep: self.timesteps.get(row).copied().unwrap_or(0.0),
+            timestep: f64::from_bits(timestep),
+            is_paused: self.progress.is_paused(),
         }
     }
 
@@ -165,47 +260,53 @@ impl StreamCore {
         self.frames.row_bytes()
     }
 
-    /// Host: starts again at step 0; `None` keeps the seed. Whatever is in flight is discarded.
-    pub(crate) fn reset(&self, seed: Option<u64>) -> Result<()> {
-        let resetting = self.reset_lock.lock();
+    /// Host: starts again at step 0; `None` keeps the seed. True where that discarded what was in
+    /// flight.
+    pub(crate) fn reset(&self, seed: Option<u64>) -> Result<bool> {
+        let starting = self.epoch_lock.lock();
         let epoch = self.progress.next_epoch();
-        let current = self.seed_of(epoch.wrapping_sub(1)).load(Ordering::Relaxed);
-        self.seed_of(epoch).store(seed.unwrap_or(current), Ordering::Relaxed);
+        let origin = self.origin();
+        let seed = seed.unwrap_or_else(|| self.seed_of(origin).load(Ordering::Relaxed));
+        let origin = origin.next(epoch);
+        self.seed_of(origin).store(seed, Ordering::Relaxed);
+        // Release the seed: a worker that sees the new origin, or the new epoch, sees its seed.
+        self.origin.store(origin.pack(), Ordering::Release);
+        self.restart_playback(0);
         // Held over both, so that whoever copies finds a new run without steps with its frame.
-        let reading = self.timesteps.is_empty().then(|| self.frames.close());
-        self.show_start(epoch)?;
-        // Releases the seed: a worker that sees the new epoch sees its seed.
-        self.progress.reset(epoch);
-        drop((reading, resetting));
+        let reading = (self.steps() == 0).then(|| self.frames.close());
+        if reading.is_some() {
+            self.show(epoch)?;
+        }
+        let discarded = self.progress.reset(epoch);
+        drop((reading, starting));
         self.notify();
-        Ok(())
+        Ok(discarded)
     }
 
-    /// Host: publishes the start picture of a run that has no steps, which no worker ever touches.
-    fn show_start(&self, epoch: u32) -> Result<()> {
-        if !self.timesteps.is_empty() {
-            return Ok(());
-        }
-        self.draw(&self.work.lock().run, epoch, 0)?.publish();
+    /// Host: publishes the picture of a run that no worker touches yet.
+    fn show(&self, epoch: u32) -> Result<()> {
+        let work = self.work.lock();
+        self.draw(&work.run, epoch, work.run.step_index() as u32)?.publish();
         Ok(())
     }
 
     /// Draws the run's picture as the next frame.
-    fn draw(&self, run: &Run, epoch: u32, step: u32) -> Result<Drawn<'_>> {
-        let shown = match self.preview {
+    pub(super) fn draw(&self, run: &Run, epoch: u32, step: u32) -> Result<Drawn<'_>> {
+        let shown = match self.options.preview {
             Preview::PredOriginalSample => run.x0(),
             Preview::Sample => run.sample(),
         };
-        self.frames.draw(shown, epoch, step, self.timesteps.len() as u32)
+        self.frames.draw(shown, epoch, step, self.steps())
     }
 
-    /// Host: ends the run.
-    pub(crate) fn cancel(&self) {
-        self.progress.cancel();
+    /// Host: ends the run. True where that discarded what was in flight.
+    pub(crate) fn cancel(&self) -> bool {
+        let discarded = self.progress.cancel();
         self.notify();
+        discarded
     }
 
-    /// Host: waits until no step is in flight; false where `timeout` passed first.
+    /// Host: waits until nothing is in flight; false where `timeout` passed first.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.waiters.fetch_add(1, Ordering::SeqCst);
@@ -230,48 +331,7 @@ impl StreamCore {
         outcome
     }
 
-    /// Worker: how many samples the step asks the model about; none where it is no longer wanted.
-    fn queries(&self, ticket: Ticket) -> usize {
-        if !self.progress.wants(ticket) {
-            return 0;
-        }
-        self.work.try_lock().map_or(0, |work| work.run.queries())
-    }
-
-    /// Worker: what the step asks the model, see [`Run::ask`].
-    fn ask(
-        &self,
-        ticket: Ticket,
-        sample: &mut [f32],
-        timesteps: &mut [f64],
-        labels: &mut [i64],
-    ) -> Result<()> {
-        let mut work = self.work.try_lock().ok_or_else(|| internal("two workers on one stream"))?;
-        if work.epoch != ticket.epoch {
-            work.run.reset(self.seed_of(ticket.epoch).load(Ordering::Relaxed));
-            work.epoch = ticket.epoch;
-        }
-        work.run.ask(sample, timesteps, labels)
-    }
-
-    /// Worker: makes the step of what the model said, publishes its frame. Does nothing where the step
-    /// is no longer wanted.
-    fn answer(&self, ticket: Ticket, output: &[f32]) -> Result<()> {
-        if !self.progress.wants(ticket) {
-            return Ok(());
-        }
-        let mut work = self.work.try_lock().ok_or_else(|| internal("two workers on one stream"))?;
-        let more = work.run.answer(output)?;
-        let drawn = self.draw(&work.run, ticket.epoch, ticket.step + 1)?;
-        if self.progress.commit(ticket) {
-            drawn.publish();
-            self.progress.finish(ticket, !more);
-            self.notify();
-        }
-        Ok(())
-    }
-
-    /// Records that the step failed, unless it is no longer wanted.
+    /// Records that what was in flight failed, unless it is no longer wanted.
     pub(crate) fn fail(&self, ticket: Ticket, error: Error) {
         if self.progress.wants(ticket) {
             *self.error.lock() = Some(error);
@@ -280,8 +340,18 @@ impl StreamCore {
         }
     }
 
-    fn seed_of(&self, epoch: u32) -> &AtomicU64 {
-        &self.seeds[(epoch & 1) as usize]
+    /// Steps of the whole run.
+    pub(crate) fn steps(&self) -> u32 {
+        self.steps.load(Ordering::Acquire)
+    }
+
+    /// The last reset.
+    pub(super) fn origin(&self) -> Origin {
+        Origin::unpack(self.origin.load(Ordering::Acquire))
+    }
+
+    pub(super) fn seed_of(&self, origin: Origin) -> &AtomicU64 {
+        &self.seeds[(origin.count & 1) as usize]
     }
 
     fn sticky_error(&self) -> Error {
@@ -289,7 +359,7 @@ impl StreamCore {
         self.error.lock().clone().unwrap_or_else(lost)
     }
 
-    fn notify(&self) {
+    pub(super) fn notify(&self) {
         fence(Ordering::SeqCst);
         // A frame loop does not wait, and then no lock is touched.
         if self.waiters.load(Ordering::SeqCst) == 0 {
@@ -298,70 +368,5 @@ impl StreamCore {
         // Taken so that a waiter between its look at the word and its sleep cannot miss this.
         drop(self.wait_lock.lock());
         self.settled.notify_all();
-    }
-}
-
-/// A queued step. Dropped unsettled, as when the engine closes over a full queue, it fails the
-/// stream, so that no stream is left stepping for ever.
-pub(crate) struct Request {
-    core: Arc<StreamCore>,
-    ticket: Ticket,
-    settled: bool,
-}
-
-impl Request {
-    pub(crate) fn new(core: Arc<StreamCore>, ticket: Ticket) -> Self {
-        Self { core, ticket, settled: false }
-    }
-
-    /// Host: could not be queued after all.
-    pub(crate) fn give_back(mut self) {
-        self.settled = true;
-        self.core.give_back(self.ticket);
-    }
-
-    /// Worker: how many samples it asks the model about. With none it is settled.
-    pub(crate) fn queries(&mut self) -> usize {
-        let queries = self.core.queries(self.ticket);
-        self.settled |= queries == 0;
-        queries
-    }
-
-    /// Worker: what it asks, for as many queries.
-    pub(crate) fn ask(
-        &mut self,
-        sample: &mut [f32],
-        timesteps: &mut [f64],
-        labels: &mut [i64],
-    ) -> Result<()> {
-        if self.settled {
-            return Ok(());
-        }
-        self.core.ask(self.ticket, sample, timesteps, labels)
-    }
-
-    /// Worker: makes the step. After an error the request is still to be failed.
-    pub(crate) fn answer(&mut self, output: &[f32]) -> Result<()> {
-        self.core.answer(self.ticket, output)?;
-        self.settled = true;
-        Ok(())
-    }
-
-    /// Worker: ends the step with this error.
-    pub(crate) fn fail(&mut self, error: Error) {
-        if !self.settled {
-            self.core.fail(self.ticket, error);
-            self.settled = true;
-        }
-    }
-}
-
-impl Drop for Request {
-    fn drop(&mut self) {
-        if !self.settled {
-            let error =
-                Error::new(ErrorKind::EngineClosed, "the engine was closed during the step");
-            self.core.fail(self.ticket, error);
-        }
     }
 }

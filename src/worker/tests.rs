@@ -6,8 +6,8 @@ use ndarray::{ArrayView4, ArrayViewMut4};
 
 use super::*;
 use crate::model::ModelConfig;
-use crate::run::RunStart;
-use crate::sampler::Sampler;
+use crate::run::{Run, RunStart};
+use crate::sampler::{Sampler, SamplerConfig};
 
 /// The time after which something that should end at once is taken to hang.
 const HANG: Option<Duration> = Some(Duration::from_secs(60));
@@ -63,12 +63,30 @@ fn worker(before: impl FnMut(f64) -> Result<()> + Send + 'static) -> Worker<()> 
     worker
 }
 
+/// Shows x_t, and keeps every state.
+pub(super) fn options() -> Options {
+    Options {
+        preview: Preview::Sample,
+        format: FrameFormat::Rgba8,
+        priority: Priority::Normal,
+        director: false,
+        checkpoint_bytes: 1 << 20,
+    }
+}
+
+pub(super) fn core_of(
+    model: &ModelConfig,
+    sampler: &SamplerConfig,
+    start: RunStart,
+) -> Arc<StreamCore> {
+    let run = Run::starting(model, sampler, start, 1).unwrap();
+    Arc::new(StreamCore::new(model, run, options()).unwrap())
+}
+
 fn stream(seed: u64) -> Arc<StreamCore> {
     let sampler = model().sampler_config(Sampler::Ddpm, 5);
     let start = RunStart { seed, ..RunStart::default() };
-    Arc::new(
-        StreamCore::new(&model(), &sampler, start, Preview::Sample, FrameFormat::Rgba8).unwrap(),
-    )
+    core_of(&model(), &sampler, start)
 }
 
 /// A model that announces each call and then waits to be let go.
@@ -103,10 +121,10 @@ fn one_step(link: &Link<()>, core: &Arc<StreamCore>) {
 fn a_reset_discards_the_step_in_flight() {
     let (gate, before) = gated();
     let worker = worker(before);
-    let (link, core) = (worker.link(), stream(1));
+    let (link, core) = (worker.link().unwrap(), stream(1));
     link.step(&core).unwrap();
     gate.entered.recv().unwrap();
-    core.reset(Some(2)).unwrap();
+    link.reset(&core, Some(2)).unwrap();
     assert_eq!(core.status().state, StreamState::Idle);
     // Accepted at once, though the old step still runs.
     assert_eq!(link.step(&core).unwrap(), StepOutcome::Accepted);
@@ -132,13 +150,13 @@ fn a_reset_discards_the_step_in_flight() {
 fn a_cancel_discards_the_step_in_flight_and_keeps_the_last_frame() {
     let (gate, before) = gated();
     let worker = worker(before);
-    let (link, core) = (worker.link(), stream(1));
+    let (link, core) = (worker.link().unwrap(), stream(1));
     gate.leave.send(()).unwrap();
     one_step(&link, &core);
     gate.entered.recv().unwrap();
     link.step(&core).unwrap();
     gate.entered.recv().unwrap();
-    core.cancel();
+    link.cancel(&core);
     assert!(core.wait(None).unwrap());
     gate.leave.send(()).unwrap();
     assert_eq!(link.step(&core).unwrap(), StepOutcome::Done);
@@ -151,7 +169,7 @@ fn a_cancel_discards_the_step_in_flight_and_keeps_the_last_frame() {
 fn streams_take_turns() {
     let (gate, before) = gated();
     let worker = worker(before);
-    let link = worker.link();
+    let link = worker.link().unwrap();
     let cores = [stream(1), stream(2), stream(3)];
     link.step(&cores[0]).unwrap();
     for _ in 0..6 {
@@ -170,27 +188,32 @@ fn streams_take_turns() {
 }
 
 #[test]
-fn a_full_queue_is_busy_and_loses_nothing() {
+fn an_engine_takes_no_more_streams_than_its_queue_has_places() {
     let (gate, before) = gated();
     let worker = worker(before);
-    let link = worker.link();
-    let first = stream(0);
-    link.step(&first).unwrap();
+    let links: Vec<_> = (0..MAX_STREAMS).map(|_| worker.link().unwrap()).collect();
+    let cores: Vec<_> = (0..MAX_STREAMS as u64).map(stream).collect();
+    let step = |index: usize| links[index].step(&cores[index]).unwrap();
+    assert_eq!(step(0), StepOutcome::Accepted);
     gate.entered.recv().unwrap();
-    let cores: Vec<_> = (0..QUEUE as u64).map(stream).collect();
-    for core in &cores {
-        assert_eq!(link.step(core).unwrap(), StepOutcome::Accepted);
+    for index in 1..MAX_STREAMS {
+        assert_eq!(step(index), StepOutcome::Accepted);
     }
-    let late = stream(9);
-    assert_eq!(link.step(&late).unwrap(), StepOutcome::Busy);
-    assert_eq!(late.status().state, StreamState::Idle);
-    (0..=QUEUE).for_each(|_| gate.leave.send(()).unwrap());
-    for core in &cores {
-        assert!(core.wait(None).unwrap());
-        assert_eq!(core.status().step, 1);
+    let refused = worker.link().err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::OutOfMemory);
+    assert!(refused.to_string().starts_with("streams: found 4096"), "{refused}");
+    // A dropped stream keeps its place until it is out of the queue, so the queue never is full.
+    links.iter().zip(&cores).for_each(|(link, core)| link.cancel(core));
+    drop(links);
+    let only = worker.link().unwrap();
+    assert!(worker.link().is_err());
+    drop(only);
+    drop(gate);
+    let deadline = Instant::now() + HANG.unwrap();
+    while worker.link().is_err() {
+        assert!(Instant::now() < deadline, "places are not given back");
+        thread::sleep(Duration::from_millis(1));
     }
-    gate.leave.send(()).unwrap();
-    one_step(&link, &late);
 }
 
 #[test]
@@ -211,7 +234,7 @@ fn a_close_ends_the_step_in_flight_and_those_that_wait() {
     }));
     let worker = Worker::spawn(stopper, 1, || Ok(Loaded { denoiser, info: () })).unwrap();
     worker.wait(None).unwrap();
-    let link = worker.link();
+    let link = worker.link().unwrap();
     // Two wait: the one that the thread takes up when it stops, and one left in the queue.
     let (running, next, waiting) = (stream(1), stream(2), stream(3));
     link.step(&running).unwrap();
@@ -237,7 +260,7 @@ fn a_close_ends_the_step_in_flight_and_those_that_wait() {
 fn an_error_stays_with_its_stream_until_a_reset() {
     let worker =
         worker(|t| if t < 500.0 { Err(Error::new(ErrorKind::Inference, "low")) } else { Ok(()) });
-    let (link, core, other) = (worker.link(), stream(1), stream(2));
+    let (link, core, other) = (worker.link().unwrap(), stream(1), stream(2));
     one_step(&link, &core);
     one_step(&link, &core);
     one_step(&link, &core);
@@ -248,7 +271,7 @@ fn an_error_stays_with_its_stream_until_a_reset() {
     }
     assert_eq!((core.status().state, core.status().step), (StreamState::Failed, 3));
     one_step(&link, &other);
-    core.reset(None).unwrap();
+    link.reset(&core, None).unwrap();
     one_step(&link, &core);
     assert_eq!(worker.state(), EngineState::Ready);
 }
@@ -256,7 +279,7 @@ fn an_error_stays_with_its_stream_until_a_reset() {
 #[test]
 fn a_panic_in_a_step_is_an_error_everywhere_and_no_crash() {
     let worker = worker(|t| if t < 900.0 { panic!("at {t}") } else { Ok(()) });
-    let (link, core, other) = (worker.link(), stream(1), stream(2));
+    let (link, core, other) = (worker.link().unwrap(), stream(1), stream(2));
     one_step(&link, &core);
     link.step(&core).unwrap();
     let error = core.wait(None).unwrap_err();
@@ -296,7 +319,7 @@ fn the_thread_cannot_close_itself() {
         Worker::spawn(Arc::new(OnStop(|| {})), 1, || Ok(Loaded { denoiser, info: () })).unwrap(),
     );
     worker.wait(None).unwrap();
-    let (link, core) = (worker.link(), stream(1));
+    let (link, core) = (worker.link().unwrap(), stream(1));
     link.step(&core).unwrap();
     send.send(worker).unwrap();
     assert_eq!(tell.recv().unwrap(), ErrorKind::InvalidArgument);
@@ -311,11 +334,11 @@ fn a_queued_step_that_is_cancelled_is_never_run() {
         *counted.lock() += 1;
         before(t)
     });
-    let (link, first, second) = (worker.link(), stream(1), stream(2));
+    let (link, first, second) = (worker.link().unwrap(), stream(1), stream(2));
     link.step(&first).unwrap();
     gate.entered.recv().unwrap();
     link.step(&second).unwrap();
-    second.cancel();
+    link.cancel(&second);
     (0..3).for_each(|_| gate.leave.send(()).unwrap());
     assert!(first.wait(HANG).unwrap());
     // The queue is served in order: once this is over, the cancelled one was passed by.

@@ -408,6 +408,7 @@ fn two_threads_may_use_one_stream() {
                         StepOutcome::Accepted => *accepted.lock().unwrap() += 1,
                         StepOutcome::Busy => std::thread::yield_now(),
                         StepOutcome::Done => break,
+                        StepOutcome::Paused => panic!("nobody paused it"),
                     }
                     if let Some((info, pixels)) = frame(&stream) {
                         assert_eq!(pixels, expected[info.step as usize - 1]);

@@ -1,0 +1,250 @@
+//! What the worker does for a stream: one request, from the word that asks for it to the frame.
+//!
+//! This module must not know the queue, nor which requests go together into one call of the model.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, ErrorKind, Result};
+
+use super::calls::Calls;
+use super::director::Kind;
+use super::progress::Ticket;
+use super::stream_core::{StreamCore, Work};
+
+/// After so many calls of the model that a request was left out of, it goes before those of the next
+/// higher priority.
+const PATIENCE: u32 = 16;
+
+impl StreamCore {
+    /// Applies a reset that the run has not seen.
+    pub(super) fn catch_up(&self, work: &mut Work) {
+        let origin = self.origin();
+        if work.origin != origin {
+            work.run.reset(self.seed_of(origin).load(Ordering::Relaxed));
+            work.checkpoints.clear();
+            work.origin = origin;
+        }
+    }
+
+    /// Worker: makes the run ready for the ticket. False where the ticket is about to be worthless.
+    fn prepare(&self, ticket: Ticket) -> Result<bool> {
+        let mut work = self.work.lock();
+        let work = &mut *work;
+        let (stand, is_seek) = match ticket {
+            Ticket::Step { after, .. } => (after, false),
+            Ticket::Seek { target, .. } => (target, true),
+        };
+        let is_new = work.epoch != ticket.epoch();
+        if is_new {
+            // A reset's origin shows a moment before its epoch does.
+            if (self.origin().epoch.wrapping_sub(ticket.epoch()) as i32) > 0 {
+                return Ok(false);
+            }
+            self.catch_up(work);
+            work.epoch = ticket.epoch();
+            work.last_finish = None;
+        }
+        if stand as usize > work.run.steps() {
+            return Err(Error::invalid_argument(format!(
+                "step: found {stand}, but the run was shortened to {} steps",
+                work.run.steps()
+            )));
+        }
+        // The run may be ahead of its word: a step that was discarded too late was made all the same.
+        let is_off = !is_seek && work.run.step_index() != stand as usize;
+        if (is_seek && is_new) || is_off {
+            work.run.seek_start(&work.checkpoints, stand as usize)?;
+        }
+        if !is_seek && work.run.step_index() == stand as usize {
+            self.keep_time(work)?;
+        }
+        Ok(true)
+    }
+
+    /// Worker: whether its timesteps are still to be chosen.
+    pub(super) fn awaits_director(&self) -> bool {
+        self.options.director && self.work.lock().awaits_director
+    }
+
+    /// Worker: whether it waits for this pilot.
+    pub(super) fn awaits_director_of(&self, kind: Kind) -> bool {
+        self.awaits_director() && self.kind() == kind
+    }
+
+    /// Worker: makes the step of what the model said, and publishes its frame if that is what the ticket
+    /// is for. Gives what there is to do next, if that is known already.
+    fn answer(&self, ticket: Ticket, output: &[f32]) -> Result<Answered> {
+        if !self.progress.wants(ticket) {
+            return Ok(Answered::Settled(None));
+        }
+        let mut work = self.work.lock();
+        let work = &mut *work;
+        work.run.answer(output)?;
+        work.checkpoints.record(&work.run);
+        if (work.run.step_index() as u32) < ticket.reaches() {
+            return Ok(Answered::OnTheWay);
+        }
+        Ok(Answered::Settled(self.arrive(ticket, work)?))
+    }
+
+    /// Worker: the run stands where the ticket is for.
+    fn arrive(&self, ticket: Ticket, work: &mut Work) -> Result<Option<Ticket>> {
+        let step = ticket.reaches();
+        let is_last = step as usize == work.run.steps();
+        // At step 0 there is nothing to be seen yet.
+        let drawn = match step {
+            0 => None,
+            _ => Some(self.draw(&work.run, ticket.epoch(), step)?),
+        };
+        if !self.progress.commit(ticket) {
+            return Ok(None);
+        }
+        if let Some(drawn) = drawn {
+            drawn.publish();
+        }
+        let next = self.progress.finish(ticket, is_last);
+        self.measure(work, next.is_some());
+        self.notify();
+        Ok(next)
+    }
+}
+
+enum Answered {
+    /// A seek has further to go.
+    OnTheWay,
+    /// It is done, or no longer wanted; and what the stream wants next.
+    Settled(Option<Ticket>),
+}
+
+/// A stream that waits for the worker, or is in its hands. Dropped unsettled, as when the engine
+/// closes, it fails the stream, so that no stream is left stepping for ever.
+pub(super) struct Request {
+    core: Arc<StreamCore>,
+    ticket: Ticket,
+    is_settled: bool,
+    /// The calls it was left out of.
+    left_out: u32,
+}
+
+impl Request {
+    /// What the stream asks for now; none where that is nothing.
+    pub(super) fn of(core: Arc<StreamCore>) -> Option<Self> {
+        let ticket = core.progress.wanted()?;
+        Some(Self { core, ticket, is_settled: false, left_out: 0 })
+    }
+
+    pub(super) fn is_of(&self, core: &Arc<StreamCore>) -> bool {
+        Arc::ptr_eq(&self.core, core)
+    }
+
+    pub(super) fn core(&self) -> &StreamCore {
+        &self.core
+    }
+
+    /// Looks at what the stream wants by now; false where that is nothing any more.
+    pub(super) fn renew(&mut self) -> bool {
+        match self.core.progress.wanted() {
+            Some(ticket) => self.ticket = ticket,
+            None => self.is_settled = true,
+        }
+        !self.is_settled
+    }
+
+    /// Smaller comes first.
+    pub(super) fn rank(&self) -> Reverse<u32> {
+        Reverse(self.core.options.priority as u32 * PATIENCE + self.left_out)
+    }
+
+    pub(super) fn was_left_out(&mut self) {
+        self.left_out = self.left_out.saturating_add(1);
+    }
+
+    /// Makes the run ready, and gives how many samples the model is to be asked about. With none the
+    /// request is settled, or on to what the stream wants next.
+    pub(super) fn prepare(&mut self) -> Result<usize> {
+        self.left_out = 0;
+        while !self.is_settled {
+            if !self.core.progress.wants(self.ticket) || !self.core.prepare(self.ticket)? {
+                // A newer wish, if there is one, has queued the stream again.
+                self.is_settled = true;
+                break;
+            }
+            let mut work = self.core.work.lock();
+            let is_there = matches!(self.ticket, Ticket::Seek { .. })
+                && work.run.step_index() as u32 == self.ticket.reaches();
+            if !is_there {
+                return Ok(work.run.queries());
+            }
+            let next = self.core.arrive(self.ticket, &mut work)?;
+            drop(work);
+            self.go_on(next);
+        }
+        Ok(0)
+    }
+
+    /// The timestep that the model is asked about next.
+    pub(super) fn timestep(&self) -> Option<f64> {
+        self.core.work.lock().run.timestep()
+    }
+
+    /// What it asks, for as many queries as `prepare` gave.
+    pub(super) fn ask(
+        &mut self,
+        sample: &mut [f32],
+        timesteps: &mut [f64],
+        labels: &mut [i64],
+    ) -> Result<()> {
+        self.core.work.lock().run.ask(sample, timesteps, labels)
+    }
+
+    /// Takes part in a call of the model; false where it is no longer wanted.
+    pub(super) fn join(&self, calls: &Calls, call: u64) -> bool {
+        self.core.membership.join(call);
+        if self.core.progress.wants(self.ticket) {
+            return true;
+        }
+        // Whoever ended it may have looked before it joined.
+        calls.leave(&self.core.membership);
+        false
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.is_settled && self.core.progress.wants(self.ticket)
+    }
+
+    /// Makes the step. After an error the request is still to be failed.
+    pub(super) fn answer(&mut self, output: &[f32]) -> Result<()> {
+        if let Answered::Settled(next) = self.core.answer(self.ticket, output)? {
+            self.go_on(next);
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self, next: Option<Ticket>) {
+        match next {
+            Some(ticket) => self.ticket = ticket,
+            None => self.is_settled = true,
+        }
+    }
+
+    /// Ends it with this error.
+    pub(super) fn fail(&mut self, error: Error) {
+        if !self.is_settled {
+            self.core.fail(self.ticket, error);
+            self.is_settled = true;
+        }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let error = Error::new(ErrorKind::EngineClosed, "the engine was closed during the step");
+        self.fail(error);
+    }
+}

@@ -1,0 +1,99 @@
+//! Back and forth along a stream's run: seek, branch, save.
+
+use parking_lot::MutexGuard;
+
+use crate::error::{Error, Result};
+use crate::model::ModelConfig;
+use crate::run::{Branch, Run, RunStart, RunState};
+
+use super::stream_core::{Options, StreamCore, Work};
+
+impl StreamCore {
+    /// Host: goes to `step`, whatever was going on. True where that discarded what was in flight. The
+    /// caller shows the stream to the worker.
+    ///
+    /// Errors: `InvalidArgument` where the run has no such step.
+    pub(crate) fn seek(&self, step: u32) -> Result<bool> {
+        let starting = self.epoch_lock.lock();
+        let steps = self.steps();
+        if step > steps {
+            return Err(Error::invalid_argument(format!(
+                "step: found {step}, expected 0 to {steps}"
+            )));
+        }
+        let epoch = self.progress.next_epoch();
+        self.restart_playback(step);
+        let discarded = self.progress.seek(epoch, step);
+        drop(starting);
+        self.notify();
+        Ok(discarded)
+    }
+
+    /// Host: a run like this stream's that draws other noise from `step` on, as near to `step` as
+    /// this one's checkpoints lead. Allocates. Blocks while the worker takes a step's result.
+    ///
+    /// Errors: `InvalidArgument` where there is no such step or nothing would differ; `OutOfMemory`.
+    pub(crate) fn branch(&self, branch: Branch) -> Result<Run> {
+        let work = self.settled_work()?;
+        let run = &work.run;
+        if branch.variation == 0.0 && !run.draws_noise_from(branch.step as usize) {
+            return Err(Error::invalid_argument(format!(
+                "variation: found 0, but {} draws no noise from step {} on, so that another seed changes nothing",
+                run.config().kind,
+                branch.step
+            )));
+        }
+        let mut branches = run.start().branches.clone();
+        // What was to come after it is another trajectory's.
+        branches.retain(|earlier| earlier.step < branch.step);
+        let target = branch.step as usize;
+        branches.push(branch);
+        let start = RunStart { branches, ..run.start().clone() };
+        let mut made = Run::starting(&self.model, run.config(), start, 1)?;
+        // Its own state, where it is not beyond, is the nearest there is; a kept one may be.
+        if run.step_index() <= target {
+            let mut state = RunState::new(run)?;
+            if run.save_state(&mut state).is_ok() {
+                made.restore_state(&state)?;
+            }
+        }
+        made.seek_start(&work.checkpoints, target)?;
+        Ok(made)
+    }
+
+    /// Host: lets a branch from `step` have the checkpoints on the way that both go.
+    pub(crate) fn share_checkpoints(&self, branch: &Self, step: u32) {
+        let work = self.work.lock();
+        work.checkpoints.copy_up_to(&mut branch.work.lock().checkpoints, step as usize);
+    }
+
+    /// Host: lets `look` see the run as it stands after the last finished step. Blocks while the worker
+    /// takes a step's result.
+    pub(crate) fn look_at_run<T>(&self, look: impl FnOnce(&Run) -> Result<T>) -> Result<T> {
+        look(&self.settled_work()?.run)
+    }
+
+    pub(crate) fn model(&self) -> &ModelConfig {
+        &self.model
+    }
+
+    /// How a branch is served and shown: as this stream, whose timesteps may have been chosen already.
+    pub(crate) fn options_of_branch(&self) -> Options {
+        Options { director: self.awaits_director(), ..self.options }
+    }
+
+    /// Host: no step begins, or steps begin again.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.progress.set_paused(paused);
+    }
+
+    /// The worker's part, with the last reset applied to it.
+    fn settled_work(&self) -> Result<MutexGuard<'_, Work>> {
+        // So that no reset comes between a look at it and the run.
+        let starting = self.epoch_lock.lock();
+        let mut work = self.work.lock();
+        self.catch_up(&mut work);
+        drop(starting);
+        Ok(work)
+    }
+}
