@@ -74,3 +74,42 @@ impl fmt::Display for Easing {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_are_those_of_their_formulas() {
+        let at = |easing: Easing| [0.25, 0.5, 0.75].map(|x| easing.at(x));
+        assert_eq!(at(Easing::Linear), [0.25, 0.5, 0.75]);
+        assert_eq!(at(Easing::EaseIn), [1.0 / 64.0, 0.125, 27.0 / 64.0]);
+        assert_eq!(at(Easing::EaseOut), [37.0 / 64.0, 0.875, 63.0 / 64.0]);
+        assert_eq!(at(Easing::EaseInOut), [10.0 / 64.0, 0.5, 54.0 / 64.0]);
+    }
+
+    #[test]
+    fn curves_rise_from_0_to_1_and_stay_there() {
+        for easing in Easing::ALL {
+            let mut last = 0.0;
+            for x in 0..=10_000 {
+                let share = easing.at(f64::from(x) / 10_000.0);
+                assert!((last..=1.0).contains(&share), "{easing} at {x}: {share} after {last}");
+                last = share;
+            }
+            assert_eq!((easing.at(0.0), last), (0.0, 1.0));
+            let outside = [-1.0, f64::NEG_INFINITY, f64::NAN, 1.5, f64::INFINITY];
+            assert_eq!(outside.map(|x| easing.at(x)), [0.0, 0.0, 0.0, 1.0, 1.0], "{easing}");
+        }
+    }
+
+    #[test]
+    fn names_go_both_ways() {
+        for easing in Easing::ALL {
+            assert_eq!(easing.name().parse(), Ok(easing));
+        }
+        let error = "ease".parse::<Easing>().unwrap_err();
+        let expected = "expected one of linear, ease-in, ease-out, ease-in-out";
+        assert_eq!(error.message(), format!("easing: found \"ease\", {expected}"));
+    }
+}

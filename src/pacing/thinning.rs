@@ -70,3 +70,64 @@ pub fn kept_shares(shares: &[f32], kept: &[usize]) -> Vec<f32> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pacing::even_shares;
+
+    #[test]
+    fn the_rest_is_thinned_evenly() {
+        let thinned = |made, left| kept_rows(&even_shares(10), made, left);
+        assert_eq!(thinned(0, 4), [0, 3, 6, 9]);
+        assert_eq!(thinned(3, 3), [0, 1, 2, 3, 6, 9]);
+        assert_eq!(thinned(3, 2), [0, 1, 2, 3, 9]);
+        // The one row that is left starts where the run is.
+        assert_eq!(thinned(3, 1), [0, 1, 2, 3]);
+        assert_eq!(thinned(3, 0), thinned(3, 1));
+        let all: Vec<usize> = (0..10).collect();
+        for (made, left) in [(0, 10), (3, 7), (3, 70), (9, 1), (9, 0), (10, 0), (usize::MAX, 5)] {
+            assert_eq!(thinned(made, left), all, "{made} {left}");
+        }
+        assert!(kept_rows(&[], 0, 3).is_empty());
+    }
+
+    #[test]
+    fn rows_are_kept_where_something_is_seen_and_no_gap_gets_wide() {
+        // Nothing is seen before row 30.
+        let shares: Vec<f32> = (0..40).map(|row| (row as f32 - 29.0).max(0.0) / 10.0).collect();
+        let kept = kept_rows(&shares, 0, 10);
+        assert_eq!(kept, [0, 17, 29, 31, 32, 34, 35, 36, 38, 39]);
+        // Rows that show nothing at all count by their number.
+        assert_eq!(kept_rows(&[1.0; 10], 0, 4), [0, 3, 6, 9]);
+    }
+
+    #[test]
+    fn what_is_kept_is_complete_falling_and_ends_as_before() {
+        for rows in 1..=24 {
+            let timesteps: Vec<usize> = (0..rows).map(|row| 7 * (rows - row)).collect();
+            let squared = even_shares(rows).iter().map(|share| share * share).collect();
+            for shares in [even_shares(rows), squared, vec![0.0; rows], vec![f32::NAN; rows]] {
+                for made in 0..rows {
+                    for left in 1..=rows - made {
+                        let list = thin(&timesteps, &shares, made, left);
+                        assert_eq!(list.len(), made + left);
+                        assert_eq!(list[..=made], timesteps[..=made]);
+                        assert!(list.windows(2).all(|pair| pair[1] < pair[0]), "{list:?}");
+                        assert!(left == 1 || list.last() == timesteps.last());
+                    }
+                }
+            }
+        }
+        assert_eq!(thin(&[9, 5], &even_shares(4), 0, 4), [9, 5]);
+    }
+
+    #[test]
+    fn a_kept_row_shows_what_those_behind_it_would_have() {
+        let shares = even_shares(8);
+        assert_eq!(kept_shares(&shares, &[0, 1, 2, 4, 7]), [0.125, 0.25, 0.5, 0.875, 1.0]);
+        assert_eq!(kept_shares(&shares, &[0, 1]), [0.125, 1.0]);
+        assert!(kept_shares(&shares, &[]).is_empty());
+        assert_eq!(kept_shares(&[], &[0]), [1.0]);
+    }
+}

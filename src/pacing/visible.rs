@@ -177,14 +177,14 @@ impl VisibleChange {
                 (1.0 - floor) * change + floor * lookup(time, &plain, &shares)
             })
             .collect();
-        // Of predictions the last is that of the last timestep.
+        // Of predictions the last is that of the last timestep, however early all is seen.
         let lowest = if self.shown == Shown::Sample { 0 } else { last };
         let mut list = vec![first];
         for (row, &share) in shares.iter().enumerate().take(base.len()).skip(1) {
-            let timestep = -lookup(share, &places, &times).round();
+            let time = if share < 1.0 { lookup(share, &places, &times) } else { end };
             // Strictly falling, and with room for those that follow.
             let (low, high) = (lowest + base.len() - 1 - row, list[row - 1] - 1);
-            list.push((timestep as usize).clamp(low, high));
+            list.push((-time.round() as usize).clamp(low, high));
         }
         Some(list)
     }

@@ -3,6 +3,7 @@
 //!
 //! `orders.md` is the table that `ode_orders` and `sde_orders` measure.
 
+mod director;
 mod distilled;
 mod gaussian;
 mod inversion;
@@ -11,6 +12,7 @@ mod laws;
 mod mixture;
 mod ode_orders;
 mod order_table;
+mod pace;
 mod properties;
 mod rows;
 #[path = "../common/samplers.rs"]
