@@ -8,18 +8,21 @@
 
 mod dice;
 mod driver;
+mod live;
 mod pool;
 mod process;
 mod recipes;
+mod tally;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use driver::{Driver, Tally};
+use driver::Driver;
 use pool::Pool;
 use process::Usage;
 use recipes::Book;
+use tally::Tally;
 
 const STEPS: u64 = 5_000;
 const DRIVERS: u64 = 3;
@@ -32,7 +35,7 @@ const HANG: Duration = Duration::from_secs(120);
 const SLOPE: f64 = 16.0;
 
 /// Steps from which on the slope of the memory says something.
-const LONG: u64 = 200_000;
+const LONG: u64 = 500_000;
 
 /// What the drivers share.
 struct Soak {
@@ -116,7 +119,7 @@ fn watch(soak: &Soak, is_over: impl Fn() -> bool) -> Vec<(f64, f64)> {
     let mut samples = Vec::new();
     let (mut last, mut moved) = (0, Instant::now());
     while !is_over() {
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(100));
         let steps = soak.steps.load(Ordering::Relaxed);
         if steps != last {
             (last, moved) = (steps, Instant::now());

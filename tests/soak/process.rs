@@ -33,13 +33,22 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// Has glibc take all memory from one place. As it comes it gives threads places of their own, each of
-/// which keeps the most that was ever in it: what engines of random threads hold then creeps up for long,
-/// and a leak could hide in it.
+/// which keeps the most that was ever in it: what engines on threads of their own hold then creeps up for
+/// long, and a leak could hide in it.
 pub fn keep_memory_together() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: the call sets a number of the allocator's.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Has glibc give back what nobody uses, so that what is resident is what is held.
+fn give_back_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the call has no conditions.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
@@ -58,6 +67,7 @@ pub struct Usage {
 
 impl Usage {
     pub fn now() -> Self {
+        give_back_memory();
         let entries = |path| fs::read_dir(path).map_or(0, Iterator::count);
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
