@@ -11,7 +11,7 @@ use super::dice::Dice;
 use super::live::{End, Held, Live};
 use super::pool::{self, Placed};
 use super::recipes::{KINDS, SEEDS};
-use super::tally::Tally;
+use super::tally::{Event, Tally};
 use super::{HANG, Soak};
 
 /// Streams of one driver.
@@ -88,10 +88,14 @@ impl<'a> Driver<'a> {
             8500..9300 => self.wait(slot),
             9300..9500 => self.reset(slot, more % SEEDS),
             9500..9600 => self.cancel(slot),
-            9600..9800 => self.end(slot),
-            9800..9990 => self.refused(slot),
+            9600..9700 => self.end(slot),
+            9700..9800 => self.seek(slot, more),
+            9800..9840 => self.branch(slot, more % STREAMS),
+            9840..9860 => self.pause(slot),
+            9860..9970 => self.play(slot, more % 8),
+            9970..9990 => self.refused(slot),
             9990..9998 => {
-                self.tally.engines += 1;
+                self.tally.count(Event::Engine);
                 self.soak.pool.replace(more % KINDS.len(), more.is_multiple_of(2));
             }
             _ => pool::fail_to_load(),
@@ -112,7 +116,7 @@ impl<'a> Driver<'a> {
         }
         match engine.stream(&recipe.config(seed)) {
             Ok(stream) => {
-                self.tally.streams += 1;
+                self.tally.count(Event::Stream);
                 Some(Live::new(stream, family, seed, generation))
             }
             Err(error) if error.kind() == ErrorKind::EngineLoading && !patient => None,
@@ -137,11 +141,69 @@ impl<'a> Driver<'a> {
             Ok(StepOutcome::Accepted) => {
                 self.soak.steps.fetch_add(1, Ordering::Relaxed);
             }
+            outcome => self.answered(slot, outcome),
+        }
+    }
+
+    /// What a request for steps came to.
+    fn answered(&mut self, slot: usize, outcome: Result<StepOutcome, Error>) {
+        let Some(live) = &mut self.streams[slot] else { return };
+        match outcome {
+            Ok(StepOutcome::Accepted) => {}
             Ok(StepOutcome::Busy) => thread::yield_now(),
+            Ok(StepOutcome::Paused) => {
+                assert!(live.stream.status().is_paused);
+                // Most pauses are short.
+                if self.dice.once_in(4) || self.soak.is_over() {
+                    live.stream.resume();
+                }
+            }
             Ok(StepOutcome::Done) => {
-                let (end, frames) = live.finished(&self.soak.book, &mut self.pixels);
-                self.tally.frames += frames;
+                // The last frame may be the one that is held.
+                if let Some(held) = live.take_held() {
+                    held.release(&self.soak.book);
+                }
+                if live.copy(&self.soak.book, 0, &mut self.pixels) {
+                    self.tally.count(Event::Frame);
+                }
+                let end = live.finished(&self.soak.book);
                 self.over(slot, end);
+            }
+            Err(error) => self.failed(slot, &error),
+        }
+    }
+
+    fn play(&mut self, slot: usize, milliseconds: usize) {
+        let Some(live) = &mut self.streams[slot] else { return };
+        let outcome = live.play(milliseconds);
+        self.tally.count(Event::Tick);
+        self.answered(slot, outcome);
+    }
+
+    fn pause(&mut self, slot: usize) {
+        let Some(live) = &self.streams[slot] else { return };
+        live.stream.pause();
+        assert!(live.stream.status().is_paused);
+        self.tally.count(Event::Pause);
+    }
+
+    fn seek(&mut self, slot: usize, more: usize) {
+        let Some(live) = &mut self.streams[slot] else { return };
+        match live.seek(&self.soak.book, more, 7) {
+            Ok(()) => self.tally.count(Event::Seek),
+            Err(error) => self.failed(slot, &error),
+        }
+    }
+
+    /// Puts a branch of one stream in the place of another.
+    fn branch(&mut self, slot: usize, to: usize) {
+        let Some(live) = &self.streams[slot] else { return };
+        match live.branch(&self.soak.book) {
+            Ok(None) => {}
+            Ok(Some(made)) => {
+                self.end(to);
+                self.streams[to] = Some(made);
+                self.tally.count(Event::Branch);
             }
             Err(error) => self.failed(slot, &error),
         }
@@ -149,17 +211,18 @@ impl<'a> Driver<'a> {
 
     fn copy(&mut self, slot: usize, gap: usize) {
         let Some(live) = &mut self.streams[slot] else { return };
-        let seen = live.copy(&self.soak.book, gap, &mut self.pixels);
-        self.tally.frames += u64::from(seen);
+        if live.copy(&self.soak.book, gap, &mut self.pixels) {
+            self.tally.count(Event::Frame);
+        }
     }
 
     /// Takes a frame; or gives back the one that is held.
     fn acquire(&mut self, slot: usize) {
         let Some(live) = &mut self.streams[slot] else { return };
         if let Some(held) = live.take_held() {
-            self.tally.frames += u64::from(held.release(&self.soak.book));
+            held.release(&self.soak.book);
         } else if live.acquire(&self.soak.book) {
-            self.tally.acquired += 1;
+            self.tally.count(Event::Held);
         }
     }
 
@@ -173,14 +236,16 @@ impl<'a> Driver<'a> {
     fn reset(&mut self, slot: usize, seed: usize) {
         let Some(live) = &mut self.streams[slot] else { return };
         match live.reset(&self.soak.book, seed) {
-            Ok(()) => self.tally.resets += 1,
+            Ok(()) => self.tally.count(Event::Reset),
             Err(error) => self.failed(slot, &error),
         }
     }
 
     fn cancel(&mut self, slot: usize) {
         let Some(live) = &mut self.streams[slot] else { return };
-        self.tally.cancels += u64::from(live.cancel());
+        if live.cancel() {
+            self.tally.count(Event::Cancel);
+        }
     }
 
     /// Drops the stream, with a step in flight or not. A frame that it lent is kept for a while.
@@ -188,8 +253,7 @@ impl<'a> Driver<'a> {
         let Some(mut live) = self.streams[slot].take() else { return };
         self.kept.extend(live.take_held());
         if self.kept.len() > KEPT {
-            let oldest = self.kept.remove(0);
-            self.tally.frames += u64::from(oldest.release(&self.soak.book));
+            self.kept.remove(0).release(&self.soak.book);
         }
     }
 
@@ -208,9 +272,9 @@ impl<'a> Driver<'a> {
         let seed = self.dice.below(SEEDS);
         let again = !self.dice.once_in(4) && !self.soak.is_over() && end != End::Closed;
         match end {
-            End::Picture => self.tally.pictures += 1,
-            End::Failed => self.tally.errors += 1,
-            End::Closed => self.tally.closed += 1,
+            End::Picture => self.tally.count(Event::Picture),
+            End::Failed => self.tally.count(Event::Failed),
+            End::Closed => self.tally.count(Event::Closed),
             End::Cancelled => {}
         }
         if again { self.reset(slot, seed) } else { self.end(slot) }

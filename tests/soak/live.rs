@@ -1,10 +1,12 @@
 //! A stream, what is known of it, and its frames held against the book.
 
-use ddpm::engine::{FrameGuard, FrameInfo, Stream, StreamState};
+use ddpm::engine::{
+    Easing, FrameGuard, FrameInfo, PlaybackConfig, StepOutcome, Stream, StreamState,
+};
 use ddpm::error::{Error, ErrorKind};
 
 use super::HANG;
-use super::recipes::{Book, Family};
+use super::recipes::{Book, Family, SoloRun};
 
 /// What lies between the rows of a copy, where nothing may be written.
 const GAP: u8 = 0xa5;
@@ -14,6 +16,7 @@ pub struct Held {
     guard: FrameGuard,
     family: usize,
     seed: usize,
+    is_branch: bool,
 }
 
 pub struct Live {
@@ -23,9 +26,15 @@ pub struct Live {
     pub engine: u64,
     /// Of the family's seeds, the one of the run that the stream is in.
     seed: usize,
+    is_branch: bool,
     is_cancelled: bool,
-    /// The newest frame of this run that was seen, and its generation.
-    step: u32,
+    /// Since the last reset. The step of a run that failed is then not known.
+    has_sought: bool,
+    is_playing: bool,
+    /// The step of the next frame at the least, and of the newest that was seen.
+    least: u32,
+    seen: Option<u32>,
+    /// Of the newest frame that was seen.
     generation: u64,
     held: Option<Held>,
 }
@@ -47,8 +56,12 @@ impl Live {
             family,
             engine,
             seed,
+            is_branch: false,
             is_cancelled: false,
-            step: 0,
+            has_sought: false,
+            is_playing: false,
+            least: 1,
+            seen: None,
             generation: 0,
             held: None,
         }
@@ -70,8 +83,8 @@ impl Live {
             }
         };
         assert!(self.held.is_none(), "{}: a frame beside one that is held", family.name());
-        self.note(family, info);
-        let expected = frame(family, self.seed, info);
+        self.note(book, info);
+        let expected = frame(family, self.run(book), info);
         for (line, expected) in pixels.chunks(stride).zip(expected.chunks(family.row)) {
             let (found, rest) = line.split_at(family.row);
             let same = family.is_same(found, expected);
@@ -87,8 +100,13 @@ impl Live {
         match self.stream.acquire_frame() {
             Ok(Some(guard)) => {
                 assert!(self.held.is_none(), "{}: a frame beside one that is held", family.name());
-                self.note(family, guard.info());
-                self.held = Some(Held { guard, family: self.family, seed: self.seed });
+                self.note(book, guard.info());
+                self.held = Some(Held {
+                    guard,
+                    family: self.family,
+                    seed: self.seed,
+                    is_branch: self.is_branch,
+                });
                 true
             }
             Ok(None) => false,
@@ -106,30 +124,33 @@ impl Live {
     }
 
     /// Notes a new frame's number, and that it is a later one.
-    fn note(&mut self, family: &Family, info: FrameInfo) {
-        let at = || format!("step {} of {}", info.step, family.name());
-        assert_eq!(info.steps as usize, family.run(self.seed).steps, "{}", at());
-        assert!(info.step > self.step, "{} after step {}", at(), self.step);
+    fn note(&mut self, book: &Book, info: FrameInfo) {
+        let at = || format!("step {} of {}", info.step, book.family(self.family).name());
+        assert_eq!(info.steps as usize, self.run(book).steps, "{}", at());
+        assert!(info.step >= self.least, "{}, expected {} or later", at(), self.least);
         assert!(info.generation > self.generation, "{}", at());
-        (self.step, self.generation) = (info.step, info.generation);
+        (self.least, self.seen) = (info.step + 1, Some(info.step));
+        self.generation = info.generation;
     }
 
-    /// A run of which `step` says that it is over: what it has come to. `pixels` as for
-    /// [`copy`](Self::copy); it counts the frames that it looks at.
-    pub fn finished(&mut self, book: &Book, pixels: &mut Vec<u8>) -> (End, u64) {
-        // The last frame, unless it was seen.
-        let mut frames = u64::from(self.take_held().is_some_and(|held| held.release(book)));
-        frames += u64::from(self.copy(book, 0, pixels));
+    fn run<'a>(&self, book: &'a Book) -> &'a SoloRun {
+        book.family(self.family).run(self.seed, self.is_branch)
+    }
+
+    /// A run of which `step` says that it is over, and whose last frame was looked for: what it has
+    /// come to.
+    pub fn finished(&self, book: &Book) -> End {
         let family = book.family(self.family);
         let status = self.stream.status();
         if self.is_cancelled {
             assert_eq!(status.state, StreamState::Cancelled, "{}", family.name());
-            return (End::Cancelled, frames);
+            return End::Cancelled;
         }
         assert_eq!(status.state, StreamState::Done, "{}", family.name());
-        assert_eq!(family.run(self.seed).error, None, "{}: alone it fails", family.name());
-        assert_eq!((status.step, self.step), (status.steps, status.steps), "{}", family.name());
-        (End::Picture, frames)
+        assert_eq!(self.run(book).error, None, "{}: alone it fails", family.name());
+        let last = (status.step, self.seen);
+        assert_eq!(last, (status.steps, Some(status.steps)), "{}", family.name());
+        End::Picture
     }
 
     /// An error that a call gave, other than that the engine was closed: whether the run fails there
@@ -139,10 +160,11 @@ impl Live {
             return End::Closed;
         }
         let family = book.family(self.family);
-        let (run, status) = (family.run(self.seed), self.stream.status());
+        let (run, status) = (self.run(book), self.stream.status());
         assert_eq!(Some(error.kind()), run.error, "{}: {error}", family.name());
         assert_eq!(status.state, StreamState::Failed, "{}: {error}", family.name());
-        assert_eq!(status.step as usize, run.frames.len(), "{}: {error}", family.name());
+        let made = status.step as usize + 1;
+        assert!(self.has_sought || made == run.frames.len(), "{}: {error}", family.name());
         End::Failed
     }
 
@@ -155,9 +177,50 @@ impl Live {
 
     /// Goes back to the start with another of the family's seeds. Errors: as `Stream::reset`.
     pub fn reset(&mut self, book: &Book, seed: usize) -> Result<(), Error> {
-        self.stream.reset(Some(book.family(self.family).run(seed).seed))?;
-        (self.seed, self.step, self.is_cancelled) = (seed, 0, false);
+        self.stream.reset(Some(book.family(self.family).run(seed, false).seed))?;
+        (self.seed, self.is_branch) = (seed, false);
+        (self.least, self.seen) = (1, None);
+        (self.is_cancelled, self.has_sought) = (false, false);
         Ok(())
+    }
+
+    /// Goes to a step of the run, back or forth: this share of `shares`. Errors: as `Stream::seek`.
+    pub fn seek(&mut self, book: &Book, share: usize, shares: usize) -> Result<(), Error> {
+        let step = (share % shares * self.run(book).steps).div_ceil(shares - 1) as u32;
+        self.stream.seek(step)?;
+        (self.least, self.seen) = (step, None);
+        (self.is_cancelled, self.has_sought) = (false, true);
+        Ok(())
+    }
+
+    /// The branch that the book has of this run, if it has one and this is none itself. Errors: as
+    /// `Stream::branch`.
+    pub fn branch(&self, book: &Book) -> Result<Option<Self>, Error> {
+        let Some(branch) = book.family(self.family).branch(self.seed).filter(|_| !self.is_branch)
+        else {
+            return Ok(None);
+        };
+        let stream = self.stream.branch(branch)?;
+        let made = Self::new(stream, self.family, self.seed, self.engine);
+        // Where it begins is seen by its first frame.
+        Ok(Some(Self { is_branch: true, has_sought: true, least: 0, ..made }))
+    }
+
+    /// Lets so many milliseconds pass in a playback; without one, begins one of twenty times that, of all
+    /// the run's steps. Errors: as `Stream::tick`.
+    pub fn play(&mut self, milliseconds: usize) -> Result<StepOutcome, Error> {
+        let seconds = milliseconds as f64 / 1e3;
+        if !self.is_playing {
+            let duration = (20.0 * seconds).max(1e-3);
+            let fewest_steps = u32::MAX;
+            self.stream.play(PlaybackConfig {
+                duration,
+                easing: Easing::default(),
+                fewest_steps,
+            })?;
+            self.is_playing = true;
+        }
+        self.stream.tick(seconds)
     }
 
     /// True if that ended the run; one that is over already stays what it is.
@@ -169,19 +232,18 @@ impl Live {
 }
 
 impl Held {
-    /// Gives the frame back, after whatever was done meanwhile. Always true.
-    pub fn release(self, book: &Book) -> bool {
+    /// Gives the frame back, unchanged whatever was done meanwhile.
+    pub fn release(self, book: &Book) {
         let family = book.family(self.family);
-        let expected = frame(family, self.seed, self.guard.info());
+        let run = family.run(self.seed, self.is_branch);
+        let expected = frame(family, run, self.guard.info());
         let step = self.guard.info().step;
         assert!(family.is_same(&self.guard, expected), "step {step} of {}: held", family.name());
-        true
     }
 }
 
 /// What the solo run has at this step.
-fn frame(family: &Family, seed: usize, info: FrameInfo) -> &[u8] {
-    let frame = (info.step as usize).checked_sub(1).and_then(|i| family.run(seed).frames.get(i));
+fn frame<'a>(family: &Family, run: &'a SoloRun, info: FrameInfo) -> &'a [u8] {
     let at = || format!("step {} of {}: alone there is none", info.step, family.name());
-    frame.unwrap_or_else(|| panic!("{}", at()))
+    run.frames.get(info.step as usize).unwrap_or_else(|| panic!("{}", at()))
 }

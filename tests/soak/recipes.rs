@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use ddpm::engine::{FrameFormat, Preview, StreamConfig};
+use ddpm::engine::{FrameFormat, Preview, Priority, StreamConfig};
 use ddpm::error::ErrorKind;
 use ddpm::image::{BYTES_PER_FLOAT_PIXEL, BYTES_PER_PIXEL, to_rgba_f32, to_rgba8};
 use ddpm::model::ModelConfig;
 use ddpm::onnx::{OnnxDenoiser, OnnxOptions, Provider};
-use ddpm::run::{Run, RunStart};
+use ddpm::run::{Branch, Run, RunStart};
 use ddpm::sampler::{Sampler, SamplerConfig, Thresholding};
 
 use super::dice::Dice;
@@ -66,7 +66,10 @@ pub const SEEDS: usize = 3;
 pub struct Family {
     pub kind: usize,
     config: StreamConfig,
+    /// By the seed.
     runs: Vec<SoloRun>,
+    /// A branch of each that makes another picture, if one was found.
+    branches: Vec<Option<(Branch, SoloRun)>>,
     /// Bytes of a frame's row, without gaps.
     pub row: usize,
     /// Rows of a frame.
@@ -76,7 +79,7 @@ pub struct Family {
 /// What a run of one's own gives.
 pub struct SoloRun {
     pub seed: u64,
-    /// The frame after each step.
+    /// The frame at the start, and after each step.
     pub frames: Vec<Vec<u8>>,
     /// The error that ends it, if one does: in the step after the last frame.
     pub error: Option<ErrorKind>,
@@ -91,8 +94,16 @@ impl Family {
         config
     }
 
-    pub fn run(&self, seed: usize) -> &SoloRun {
-        &self.runs[seed]
+    /// The run of one of its seeds, or the branch of that.
+    pub fn run(&self, seed: usize, is_branch: bool) -> &SoloRun {
+        match &self.branches[seed] {
+            Some((_, run)) if is_branch => run,
+            _ => &self.runs[seed],
+        }
+    }
+
+    pub fn branch(&self, seed: usize) -> Option<Branch> {
+        self.branches[seed].as_ref().map(|(branch, _)| *branch)
     }
 
     /// Whether a row of a frame, or all of it, is what the solo run has there.
@@ -135,13 +146,20 @@ impl Book {
             let batch = denoiser.info().fixed_batch.unwrap_or(1);
             for _ in 0..kind.families {
                 let config = any_config(&mut dice, &model, kind);
-                let runs = (0..SEEDS)
-                    .map(|_| {
-                        solo(&model, &config, dice.below(1 << 20) as u64, batch, &mut denoiser)
-                    })
-                    .collect();
+                let (mut runs, mut branches) = (Vec::new(), Vec::new());
+                for _ in 0..SEEDS {
+                    let start =
+                        RunStart { seed: dice.below(1 << 20) as u64, ..config.start.clone() };
+                    let run = solo(&model, &config, start.clone(), batch, &mut denoiser);
+                    let branch = any_branch(&mut dice, &model, &config, &start).map(|branch| {
+                        let start = RunStart { branches: vec![branch], ..start };
+                        (branch, solo(&model, &config, start, batch, &mut denoiser))
+                    });
+                    runs.push(run);
+                    branches.push(branch);
+                }
                 let (row, rows) = layout(&model, config.format);
-                families.push(Family { kind: index, config, runs, row, rows });
+                families.push(Family { kind: index, config, runs, branches, row, rows });
             }
         }
         Self { families }
@@ -198,36 +216,60 @@ fn any_config(dice: &mut Dice, model: &ModelConfig, kind: &Kind) -> StreamConfig
             *dice.pick(&[FrameFormat::Rgba8, FrameFormat::RgbaF32, FrameFormat::PlanarF32]);
         // Not every sampler takes every one of these. A run without steps has nothing to be soaked.
         if Run::starting(model, &sampler, start.clone(), 1).is_ok_and(|run| run.steps() > 0) {
-            return StreamConfig { sampler: Some(sampler), start, preview, format };
+            return StreamConfig {
+                sampler: Some(sampler),
+                start,
+                preview,
+                format,
+                priority: *dice.pick(&[Priority::Low, Priority::Normal, Priority::High]),
+                checkpoint_bytes: *dice.pick(&[None, Some(0), Some(4096)]),
+                director: false,
+            };
         }
     }
 }
 
+/// A branch after which the picture is another.
+fn any_branch(
+    dice: &mut Dice,
+    model: &ModelConfig,
+    config: &StreamConfig,
+    start: &RunStart,
+) -> Option<Branch> {
+    let run = Run::starting(model, config.sampler.as_ref().unwrap(), start.clone(), 1).unwrap();
+    let step = dice.below(run.steps());
+    let variation = *dice.pick(&[0.0, 0.3, 1.0]);
+    let differs = variation > 0.0 || run.draws_noise_from(step);
+    differs.then(|| Branch { step: step as u32, seed: dice.below(1 << 20) as u64, variation })
+}
+
 /// Runs a recipe by itself. For a model that is fixed to a batch that is as many runs of the seeds from
-/// `seed` on, of which the first counts.
+/// the start's on, of which the first counts.
 fn solo(
     model: &ModelConfig,
     config: &StreamConfig,
-    seed: u64,
+    start: RunStart,
     batch: usize,
     denoiser: &mut OnnxDenoiser,
 ) -> SoloRun {
     let sampler: &SamplerConfig = config.sampler.as_ref().unwrap();
-    let start = RunStart { seed, ..config.start.clone() };
+    let seed = start.seed;
     let mut run = Run::starting(model, sampler, start, batch).unwrap();
     let mut solo = SoloRun { seed, frames: Vec::new(), error: None, steps: run.steps() };
-    while run.step_index() < run.steps() {
-        if let Err(error) = run.step(denoiser) {
-            solo.error = Some(error.kind());
-            break;
-        }
+    loop {
         let shown = match config.preview {
             Preview::PredOriginalSample => run.x0(),
             Preview::Sample => run.sample(),
         };
         solo.frames.push(drawn(model, config.format, &shown[..run.item_len()]));
+        if run.step_index() == run.steps() {
+            return solo;
+        }
+        if let Err(error) = run.step(denoiser) {
+            solo.error = Some(error.kind());
+            return solo;
+        }
     }
-    solo
 }
 
 /// Bytes of a row, and rows of a frame.
