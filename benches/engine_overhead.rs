@@ -5,8 +5,9 @@
 //! million weights. One thread. ONNX Runtime alone runs in a process of its own. Blocks of each way take turns, with everything made anew in every round,
 //! as the place of a tensor in memory is worth a per cent; a ratio is that of two neighbouring blocks.
 //!
-//! "kept busy": two streams, so that the worker finds the next step when it has made one. "one stream":
-//! the host waits for a step and then asks for the next, which adds both threads' waking up.
+//! "alone": the host asks for a whole run at once, as a playback of no time does. "two streams": the host
+//! keeps the worker's queue filled, a step at a time. "one stream": it waits for a step and then asks for
+//! the next, which adds both threads' waking up.
 
 mod common;
 
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use ddpm::engine::Stream;
+use ddpm::engine::{Engine, PlaybackConfig, Stream};
 use ddpm::error::Result;
 use ort::memory::Allocator;
 use ort::session::builder::GraphOptimizationLevel;
@@ -52,9 +53,11 @@ fn main() -> Result<()> {
     heading(&[
         "model",
         "session run, ms",
-        "step, kept busy, ms",
-        "step, one stream, ms",
-        "kept busy / run",
+        "step alone, ms",
+        "two streams",
+        "one stream",
+        "alone / run",
+        "two streams / run",
         "one stream / run",
     ]);
     for path in paths {
@@ -65,8 +68,8 @@ fn main() -> Result<()> {
 }
 
 fn measure(path: &Path, arguments: &Arguments) -> Result<()> {
-    let mut times: [Times; 3] = Default::default();
-    let mut ratios: [Times; 2] = Default::default();
+    let mut times: [Times; 4] = Default::default();
+    let mut ratios: [Times; 3] = Default::default();
     for _ in 0..arguments.rounds(ROUNDS) {
         let engine = loaded(engine_config(path))?;
         let streams = [ddim(&engine, 1000, 0)?, ddim(&engine, 1000, 1)?];
@@ -76,6 +79,7 @@ fn measure(path: &Path, arguments: &Arguments) -> Result<()> {
         for _ in 0..BLOCKS {
             let block = [
                 bare.ms_a_run(steps)?,
+                alone(&engine, steps)?,
                 kept_busy(&streams, steps)?,
                 one_stream(&streams[0], steps)?,
             ];
@@ -92,6 +96,21 @@ fn measure(path: &Path, arguments: &Arguments) -> Result<()> {
         ratios.map(|mut r| format!("{:.3} ({:.3} to {:.3})", r.median(), r.at(0.25), r.at(0.75)));
     row(&[&[name], &times[..], &ratios[..]].concat());
     Ok(())
+}
+
+/// Milliseconds a step of a run that the worker makes by itself.
+fn alone(engine: &Engine, steps: usize) -> Result<f64> {
+    // A run has a thousand steps at most; the first is asked for before the clock starts.
+    let steps = steps.min(999);
+    let stream = ddim(engine, steps + 1, 0)?;
+    ask(&stream)?;
+    stream.wait(None)?;
+    // Never shortened, however late it is.
+    stream.play(PlaybackConfig { fewest_steps: u32::MAX, ..PlaybackConfig::new(1e-3) })?;
+    let started = Instant::now();
+    stream.tick(1.0)?;
+    stream.wait(None)?;
+    Ok(ms(started.elapsed()) / steps as f64)
 }
 
 /// Milliseconds a step while the queue is never empty.
