@@ -220,8 +220,10 @@ class Header:
     def make(self, name, **values):
         """A struct as its INIT macro leaves it, with these fields."""
         fields = []
-        for kind, pointer, field in re.findall(r"(?:const )?(\w+) (\*?)(\w+);", self.structs[name]):
-            fields.append((field, self.KINDS.get(kind, ctypes.c_void_p) if not pointer else ctypes.c_void_p))
+        for kind, pointer, field, count in re.findall(r"(\w+) (\*?)(\w+)(?:\[(\d+)\])?;", self.structs[name]):
+            # What is no number is a function.
+            kind = ctypes.c_void_p if pointer else self.KINDS.get(kind, ctypes.c_void_p)
+            fields.append((field, kind * int(count) if count else kind))
         struct = type(name, (ctypes.Structure,), {"_fields_": fields})
         return struct(struct_size=ctypes.sizeof(struct), **values)
 
