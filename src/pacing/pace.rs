@@ -15,7 +15,6 @@ pub struct Playback {
     duration: f64,
     easing: Easing,
     elapsed: f64,
-    /// The last time that passed at once: how far the host's frames are apart.
     frame: f64,
     /// What was shown when the time began.
     from: f64,
@@ -52,7 +51,7 @@ impl Playback {
         }
         self.elapsed = (self.elapsed + seconds).min(self.duration);
         if seconds > 0.0 {
-            self.frame = seconds;
+            self.frame = seconds.min(self.duration);
         }
         Ok(())
     }
@@ -75,6 +74,12 @@ impl Playback {
     /// Seconds that are left, 0 at the end.
     pub fn remaining(&self) -> f64 {
         self.duration - self.elapsed
+    }
+
+    /// The seconds that passed at once the last time that any did: how far the host's frames
+    /// are apart. Up to the duration.
+    pub fn frame(&self) -> f64 {
+        self.frame
     }
 
     /// How many rows should have been asked for by now; never below `made`, those that have been.
@@ -104,9 +109,8 @@ impl Playback {
         due.max(rows.saturating_sub(later)).max(made)
     }
 
-    /// How many rows of `step_time` seconds each fit into the time that is left and a frame, the last
-    /// time that passed at once: what is due after the last frame in time is asked for in the next.
-    /// `usize::MAX` where `step_time` is not above 0 and finite.
+    /// How many rows of `step_time` seconds each fit into the time that is left and a [`frame`](Self::frame):
+    /// what is due after the last frame in time is asked for in the next. `usize::MAX` where `step_time` is not above 0 and finite.
     pub fn affordable(&self, step_time: f64) -> usize {
         fitting(self.remaining() + self.frame, usable(Some(step_time)))
     }
@@ -228,6 +232,8 @@ mod tests {
         playback.advance(0.0625).unwrap();
         playback.advance(0.0).unwrap();
         assert_eq!((playback.affordable(0.0625), playback.affordable(0.07)), (1, 0));
+        playback.advance(1000.0).unwrap();
+        assert_eq!(playback.frame(), 1.0);
         for nothing in [0.0, -1.0, f64::NAN, 1e-300] {
             assert_eq!(second(0.5).affordable(nothing), usize::MAX);
         }

@@ -6,21 +6,23 @@
 
 use crate::error::{Error, Result};
 use crate::model::{Denoiser, ModelConfig, Stopper};
-use crate::pacing::{DEFAULT_FLOOR, Shown, VisibleChange};
+use crate::pacing::{DEFAULT_FLOOR, PILOT_ROWS, Shown, VisibleChange};
 use crate::run::{Run, RunStart};
-use crate::sampler::{Sampler, SamplerConfig};
+use crate::sampler::SamplerConfig;
 
 use super::request::Request;
 use super::stream_core::{Preview, StreamCore};
 
-/// Rows of a pilot run.
-const PILOT_ROWS: usize = 32;
-
-/// Pictures of a pilot run, side by side; one model run a row where the model takes any batch.
-const PILOT_PICTURES: usize = 4;
-
-/// What a profile is good for.
-pub(super) type Kind = (Sampler, Preview);
+/// What a profile is good for. The pilot is a function of it alone, so that the timesteps of a stream,
+/// and with them its picture, do not depend on which stream asked first.
+#[derive(Clone, PartialEq)]
+pub(super) struct Kind {
+    preview: Preview,
+    /// The pilot's: so many rows, plainly spaced.
+    config: SamplerConfig,
+    /// The pilot's: of the first class where the stream has one, from the noise of seed 0.
+    start: RunStart,
+}
 
 /// The profiles there are, and the pilot that makes the next.
 #[derive(Default)]
@@ -31,9 +33,6 @@ pub(super) struct Director {
 
 struct Pilot {
     kind: Kind,
-    model: ModelConfig,
-    config: SamplerConfig,
-    start: RunStart,
     run: Run,
     seen: VisibleChange,
 }
@@ -50,7 +49,7 @@ impl Director {
         let outcome = match (profile, &self.pilot) {
             (Some((_, seen)), _) => request.core().direct(seen).map(|()| true),
             (None, Some(_)) => Ok(false),
-            (None, None) => Pilot::of(request.core(), denoiser).map(|pilot| {
+            (None, None) => Pilot::new(kind, &request.core().model, denoiser).map(|pilot| {
                 self.pilot = Some(pilot);
                 false
             }),
@@ -77,60 +76,30 @@ impl Director {
             Ok(false) => self.profiles.push((pilot.kind, pilot.seen)),
             // Meant for a call before this one: the run is as it was.
             Err(_) if stopper.was_broken_off() => self.pilot = Some(pilot),
-            Err(error) => match pilot.alone(denoiser) {
-                Some(pilot) => self.pilot = Some(pilot),
-                None => return Err((pilot.kind, error)),
-            },
+            Err(error) => return Err((pilot.kind, error)),
         }
         Ok(())
     }
 }
 
 impl Pilot {
-    fn of(core: &StreamCore, denoiser: &dyn Denoiser) -> Result<Self> {
-        let kind = core.kind();
-        let (config, start) = {
-            let work = core.work.lock();
-            (work.run.config().clone(), work.run.start().clone())
-        };
-        let steps = PILOT_ROWS.min(core.model.num_train_timesteps);
-        let config = SamplerConfig { steps, timesteps: None, ..config };
-        let start = RunStart { branches: Vec::new(), ..start };
-        let batch = denoiser.batching().fixed.unwrap_or(PILOT_PICTURES);
-        Self::new(kind, core.model.clone(), config, start, batch)
-    }
-
-    fn new(
-        kind: Kind,
-        model: ModelConfig,
-        config: SamplerConfig,
-        start: RunStart,
-        batch: usize,
-    ) -> Result<Self> {
-        let run = Run::starting(&model, &config, start.clone(), batch)?;
-        let shown = match kind.1 {
+    fn new(kind: Kind, model: &ModelConfig, denoiser: &dyn Denoiser) -> Result<Self> {
+        // The pictures of a fixed batch count together; one is enough.
+        let batch = denoiser.batching().fixed.unwrap_or(1);
+        let run = Run::starting(model, &kind.config, kind.start.clone(), batch)?;
+        let shown = match kind.preview {
             Preview::PredOriginalSample => Shown::Prediction,
             Preview::Sample => Shown::Sample,
         };
         let seen = VisibleChange::new(run.timesteps().collect(), shown)?;
-        Ok(Self { kind, model, config, start, run, seen })
-    }
-
-    /// The same with one picture, for a model that may not take more; none where that was tried, or the
-    /// model does not take one.
-    fn alone(&self, denoiser: &dyn Denoiser) -> Option<Self> {
-        let could_be_less = denoiser.batching().fixed.is_none() && self.run.shape()[0] > 1;
-        let (config, start) = (self.config.clone(), self.start.clone());
-        could_be_less
-            .then(|| Self::new(self.kind, self.model.clone(), config, start, 1).ok())
-            .flatten()
+        Ok(Self { kind, run, seen })
     }
 
     /// A row. False after the last.
     fn fly(&mut self, denoiser: &mut dyn Denoiser) -> Result<bool> {
         let row = self.run.step_index();
         let more = self.run.step(denoiser)?;
-        let shown = match self.kind.1 {
+        let shown = match self.kind.preview {
             Preview::PredOriginalSample => self.run.x0(),
             Preview::Sample => self.run.sample(),
         };
@@ -141,7 +110,18 @@ impl Pilot {
 
 impl StreamCore {
     pub(super) fn kind(&self) -> Kind {
-        (self.work.lock().run.config().kind, self.options.preview)
+        let work = self.work.lock();
+        let (config, start) = (work.run.config().clone(), work.run.start());
+        let steps = PILOT_ROWS.min(self.model.num_train_timesteps);
+        Kind {
+            preview: self.options.preview,
+            config: SamplerConfig { steps, timesteps: None, ..config },
+            start: RunStart {
+                label: start.label.map(|_| 0),
+                guidance: start.guidance,
+                ..RunStart::default()
+            },
+        }
     }
 
     /// Worker: takes the timesteps that make what one sees change evenly.

@@ -111,7 +111,8 @@ impl StreamCore {
         let step_time = self.step_time().or(usual_step_time);
         let made = self.progress.snapshot().step as usize;
         let goal = running.clock.goal(shares, made, step_time);
-        let deadline = self.now() + running.clock.remaining();
+        // With a frame's grace: what is due after the last frame in time is asked for in the next.
+        let deadline = self.now() + running.clock.remaining() + running.clock.frame();
         self.deadline.store(((deadline * 1e9) as u64).max(1), Ordering::Release);
         Ok(Ok(Goal::Until(goal as u32)))
     }

@@ -69,8 +69,8 @@ impl StreamCore {
     }
 
     /// Worker: whether it waits for this pilot.
-    pub(super) fn awaits_director_of(&self, kind: Kind) -> bool {
-        self.awaits_director() && self.kind() == kind
+    pub(super) fn awaits_director_of(&self, kind: &Kind) -> bool {
+        self.awaits_director() && self.kind() == *kind
     }
 
     /// Worker: makes the step of what the model said, and publishes its frame if that is what the ticket

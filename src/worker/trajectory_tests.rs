@@ -10,6 +10,7 @@ use super::*;
 use crate::model::{Batching, ModelConfig};
 use crate::run::{Branch, Run, RunStart};
 use crate::sampler::Sampler;
+use crate::timesteps::{TimestepSpacing, timesteps};
 
 const HANG: Option<Duration> = Some(Duration::from_secs(60));
 const STEPS: usize = 12;
@@ -442,7 +443,7 @@ fn a_machine_that_is_too_slow_makes_fewer_steps_and_a_fast_one_all() {
 
 #[test]
 fn the_director_measures_once_and_every_stream_then_has_all_its_steps() {
-    let bench = bench(8);
+    let (bench, other) = (bench(8), bench(8));
     let link = bench.link();
     let options = Options { director: true, ..super::tests::options() };
     let cores = [with(options, 1), with(options, 2)];
@@ -453,8 +454,22 @@ fn the_director_measures_once_and_every_stream_then_has_all_its_steps() {
     for core in cores.iter().chain([&plain]) {
         assert!(core.wait(HANG).unwrap());
     }
-    let pilots = bench.entered.try_iter().filter(|call| call.len() == 4).count();
-    assert_eq!(pilots, 32, "rows of one pilot run, four pictures each");
+    let calls: Vec<Vec<f64>> = bench.entered.try_iter().collect();
+    let pilot = timesteps(1000, 32, TimestepSpacing::Trailing, 0).unwrap();
+    let seen = pilot.iter().map(|&t| calls.iter().filter(|call| **call == [t as f64]).count());
+    let seen: Vec<usize> = seen.collect();
+    assert!(seen.iter().all(|&count| count > 0), "the rows of a pilot run: {seen:?}");
+    // Streams may have a few of these timesteps too.
+    assert!(seen.iter().filter(|&&count| count == 1).count() > 24, "one pilot run: {seen:?}");
+    // Whoever asks first has the same timesteps, and so the same picture.
+    let alone = with(options, 2);
+    other.link().step(&alone).unwrap();
+    assert!(alone.wait(HANG).unwrap());
+    let list = |core: &StreamCore| -> Vec<u64> {
+        core.timesteps.iter().map(|timestep| timestep.load(Ordering::Relaxed)).collect()
+    };
+    assert_eq!(list(&alone), list(&cores[1]));
+    assert_ne!(list(&alone), list(&plain));
     for core in &cores {
         bench.seek(core, STEPS as u32);
         assert_eq!(core.status().steps as usize, STEPS);
@@ -462,7 +477,7 @@ fn the_director_measures_once_and_every_stream_then_has_all_its_steps() {
     }
     link.reset(&cores[0], Some(9)).unwrap();
     bench.seek(&cores[0], 5);
-    assert!(bench.entered.try_iter().all(|call| call.len() < 4), "no second pilot");
+    assert!(bench.entered.try_iter().count() < 32, "no second pilot");
     let config = model().sampler_config(Sampler::Heun, STEPS);
     let run = Run::starting(&model(), &config, start(1), 1).unwrap();
     let error = StreamCore::new(&model(), run, options).err().unwrap();
