@@ -175,7 +175,7 @@ impl<'a> Driver<'a> {
 
     fn play(&mut self, slot: usize, milliseconds: usize) {
         let Some(live) = &mut self.streams[slot] else { return };
-        let outcome = live.play(milliseconds);
+        let outcome = live.play(&self.soak.book, milliseconds);
         self.tally.count(Event::Tick);
         self.answered(slot, outcome);
     }
@@ -190,7 +190,8 @@ impl<'a> Driver<'a> {
     fn seek(&mut self, slot: usize, more: usize) {
         let Some(live) = &mut self.streams[slot] else { return };
         match live.seek(&self.soak.book, more, 7) {
-            Ok(()) => self.tally.count(Event::Seek),
+            Ok(true) => self.tally.count(Event::Seek),
+            Ok(false) => {}
             Err(error) => self.failed(slot, &error),
         }
     }

@@ -6,7 +6,7 @@ use ddpm::engine::{
 use ddpm::error::{Error, ErrorKind};
 
 use super::HANG;
-use super::recipes::{Book, Family, SoloRun};
+use super::recipes::{Book, Family, Likeness, SoloRun};
 
 /// What lies between the rows of a copy, where nothing may be written.
 const GAP: u8 = 0xa5;
@@ -84,7 +84,7 @@ impl Live {
         };
         assert!(self.held.is_none(), "{}: a frame beside one that is held", family.name());
         self.note(book, info);
-        let expected = frame(family, self.run(book), info);
+        let Some(expected) = frame(family, self.run(book), info) else { return true };
         for (line, expected) in pixels.chunks(stride).zip(expected.chunks(family.row)) {
             let (found, rest) = line.split_at(family.row);
             let same = family.is_same(found, expected);
@@ -126,7 +126,9 @@ impl Live {
     /// Notes a new frame's number, and that it is a later one.
     fn note(&mut self, book: &Book, info: FrameInfo) {
         let at = || format!("step {} of {}", info.step, book.family(self.family).name());
-        assert_eq!(info.steps as usize, self.run(book).steps, "{}", at());
+        let (found, expected) = (info.steps as usize, self.run(book).steps);
+        let fewer = book.family(self.family).likeness() == Likeness::Last && found < expected;
+        assert!(found == expected || fewer, "{}: {found} steps", at());
         assert!(info.step >= self.least, "{}, expected {} or later", at(), self.least);
         assert!(info.generation > self.generation, "{}", at());
         (self.least, self.seen) = (info.step + 1, Some(info.step));
@@ -184,13 +186,16 @@ impl Live {
         Ok(())
     }
 
-    /// Goes to a step of the run, back or forth: this share of `shares`. Errors: as `Stream::seek`.
-    pub fn seek(&mut self, book: &Book, share: usize, shares: usize) -> Result<(), Error> {
+    /// Goes to a step of the run, back or forth: this share of `shares`. False where the engine made the
+    /// run shorter. Errors: as `Stream::seek`.
+    pub fn seek(&mut self, book: &Book, share: usize, shares: usize) -> Result<bool, Error> {
         let step = (share % shares * self.run(book).steps).div_ceil(shares - 1) as u32;
-        self.stream.seek(step)?;
+        if self.is_refused(book, self.stream.seek(step))?.is_none() {
+            return Ok(false);
+        }
         (self.least, self.seen) = (step, None);
         (self.is_cancelled, self.has_sought) = (false, true);
-        Ok(())
+        Ok(true)
     }
 
     /// The branch that the book has of this run, if it has one and this is none itself. Errors: as
@@ -200,19 +205,31 @@ impl Live {
         else {
             return Ok(None);
         };
-        let stream = self.stream.branch(branch)?;
+        let Some(stream) = self.is_refused(book, self.stream.branch(branch))? else {
+            return Ok(None);
+        };
         let made = Self::new(stream, self.family, self.seed, self.engine);
         // Where it begins is seen by its first frame.
         Ok(Some(Self { is_branch: true, has_sought: true, least: 0, ..made }))
     }
 
+    /// None where the run has no such step, which may be where the engine chooses the timesteps.
+    fn is_refused<T>(&self, book: &Book, outcome: Result<T, Error>) -> Result<Option<T>, Error> {
+        let is_free = book.family(self.family).likeness() == Likeness::Last;
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::InvalidArgument && is_free => Ok(None),
+            outcome => outcome.map(Some),
+        }
+    }
+
     /// Lets so many milliseconds pass in a playback; without one, begins one of twenty times that, of all
-    /// the run's steps. Errors: as `Stream::tick`.
-    pub fn play(&mut self, milliseconds: usize) -> Result<StepOutcome, Error> {
+    /// the run's steps where the book knows no others. Errors: as `Stream::tick`.
+    pub fn play(&mut self, book: &Book, milliseconds: usize) -> Result<StepOutcome, Error> {
         let seconds = milliseconds as f64 / 1e3;
         if !self.is_playing {
             let duration = (20.0 * seconds).max(1e-3);
-            let fewest_steps = u32::MAX;
+            let is_free = book.family(self.family).likeness() == Likeness::Last;
+            let fewest_steps = if is_free { 1 } else { u32::MAX };
             self.stream.play(PlaybackConfig {
                 duration,
                 easing: Easing::default(),
@@ -236,14 +253,17 @@ impl Held {
     pub fn release(self, book: &Book) {
         let family = book.family(self.family);
         let run = family.run(self.seed, self.is_branch);
-        let expected = frame(family, run, self.guard.info());
-        let step = self.guard.info().step;
-        assert!(family.is_same(&self.guard, expected), "step {step} of {}: held", family.name());
+        let info = self.guard.info();
+        let same = frame(family, run, info).is_none_or(|frame| family.is_same(&self.guard, frame));
+        assert!(same, "step {} of {}: held", info.step, family.name());
     }
 }
 
-/// What the solo run has at this step.
-fn frame<'a>(family: &Family, run: &'a SoloRun, info: FrameInfo) -> &'a [u8] {
+/// What the solo run has at this step; none where it had others on the way.
+fn frame<'a>(family: &Family, run: &'a SoloRun, info: FrameInfo) -> Option<&'a [u8]> {
+    if family.likeness() == Likeness::Last {
+        return run.frames.last().filter(|_| info.step == info.steps).map(Vec::as_slice);
+    }
     let at = || format!("step {} of {}: alone there is none", info.step, family.name());
-    run.frames.get(info.step as usize).unwrap_or_else(|| panic!("{}", at()))
+    Some(run.frames.get(info.step as usize).unwrap_or_else(|| panic!("{}", at())))
 }

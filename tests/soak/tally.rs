@@ -48,9 +48,11 @@ impl Tally {
         self
     }
 
-    /// That enough was looked at in `steps` steps for the rest to mean something.
+    /// That enough was looked at in `steps` steps for the rest to mean something. What is rare may be
+    /// missing in few steps.
     pub fn check(&self, steps: u64) {
-        assert!(self.0.iter().all(|&count| count > 0), "something never happened: {self}");
+        let all = self.0.iter().all(|&count| count > 0);
+        assert!(all || steps < 20_000, "something never happened: {self}");
         let [pictures, frames, ..] = self.0;
         assert!(pictures > steps / 100 && frames > steps / 20, "hardly anything was seen: {self}");
     }
