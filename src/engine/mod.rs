@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::log::Logger;
 use crate::noise_schedule::NoiseSchedule;
-use crate::onnx::{Interrupt, LoadMonitor, OnnxDenoiser, OnnxOptions};
+use crate::onnx::{Interrupt, LoadMonitor, OnnxDenoiser, OnnxOptions, read_blob};
 use crate::run::Run;
 use crate::worker::{Loaded, Options, StreamCore, Worker};
 
@@ -163,6 +163,30 @@ impl Engine {
         let info = self.info()?;
         let sampler = config.sampler.as_ref().unwrap_or(&info.model.sampler);
         self.stream_of(&info, Run::starting(&info.model, sampler, config.start.clone(), 1)?, config)
+    }
+
+    /// Makes a stream of a run that [`Stream::save`] wrote, as it stood: the frames of its further steps
+    /// are bit for bit those that the saved stream would have had, on the same provider. Of `config` only
+    /// what says how it is served and shown counts. Its frame is there at once. Allocates; does not block.
+    ///
+    /// Errors: as [`info`](Self::info); `InvalidArgument` where the bytes are not such a run, or of another
+    /// model, or `config` has a sampler, a start or a director; `Unsupported` for one of a later version;
+    /// `OutOfMemory`.
+    pub fn load_stream(&self, saved: &[u8], config: &StreamConfig) -> Result<Stream> {
+        let info = self.info()?;
+        let is_default = StreamConfig::default();
+        for (what, is_set) in [
+            ("sampler", config.sampler != is_default.sampler),
+            ("start", config.start != is_default.start),
+            ("director", config.director),
+        ] {
+            if is_set {
+                return Err(Error::invalid_argument(format!(
+                    "{what}: found one, expected none: a saved run has its own"
+                )));
+            }
+        }
+        self.stream_of(&info, read_blob(saved, &info.model, &info.fingerprint)?, config)
     }
 
     fn stream_of(&self, info: &EngineInfo, run: Run, config: &StreamConfig) -> Result<Stream> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::onnx::write_blob;
 use crate::run::Branch;
 use crate::worker::{
     FrameGuard, FrameInfo, Link, PlaybackConfig, StepOutcome, StreamCore, StreamStatus,
@@ -94,6 +95,16 @@ impl Stream {
             made.seek(step)?;
         }
         Ok(made)
+    }
+
+    /// The run as it stands after its last finished step, for
+    /// [`Engine::load_stream`](super::Engine::load_stream): a safetensors file. For tools: allocates, and blocks
+    /// while the worker takes a step's result. A step or a seek in flight goes on.
+    ///
+    /// Errors: `EngineClosed`; `OutOfMemory`.
+    pub fn save(&self) -> Result<Vec<u8>> {
+        let known = self.link.info()?;
+        self.core.look_at_run(|run| write_blob(run, &known.info.model, &known.info.fingerprint))
     }
 
     /// Where the stream stands. Does not block or allocate.

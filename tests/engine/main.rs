@@ -6,13 +6,14 @@ mod batching;
 mod frames;
 mod loading;
 mod samplers;
+mod trajectory;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ddpm::engine::{
-    Engine, EngineConfig, EngineState, FrameInfo, ModelOverrides, Preview, Provider, StepOutcome,
+    Engine, EngineConfig, EngineState, FrameFormat, FrameInfo, ModelOverrides, Preview, Provider, StepOutcome,
     Stream, StreamConfig, StreamState,
 };
 use ddpm::error::ErrorKind;
