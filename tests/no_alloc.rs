@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ddpm::engine::{
-    Engine, EngineConfig, FrameFormat, Provider, StepOutcome, StreamConfig, StreamState,
+    Engine, EngineConfig, FrameFormat, PlaybackConfig, Provider, StepOutcome, StreamConfig, StreamState,
 };
 use ddpm::error::Result;
 use ddpm::model::{Classes, Denoiser, ModelConfig};
@@ -96,6 +96,19 @@ fn the_frame_path_makes_no_allocator_call_on_the_hosts_thread() {
             if round % 500 == 499 || status.state == StreamState::Done {
                 let (made, ()) = calls(|| stream.reset(Some(round)).unwrap());
                 assert_eq!(made, 0, "{name}: reset");
+            }
+            if round % 100 == 7 {
+                let seeks = calls(|| {
+                    stream.seek(round as u32 % 90).unwrap();
+                    stream.pause();
+                    stream.resume();
+                });
+                assert_eq!(seeks.0, 0, "{name}: seek");
+                let (made, ()) = calls(|| stream.play(PlaybackConfig::new(0.5)).unwrap());
+                assert_eq!(made, 0, "{name}: play");
+            } else if round > 7 {
+                let (made, outcome) = calls(|| stream.tick(1e-4).unwrap());
+                assert_eq!(made, 0, "{name}: tick, {outcome:?}");
             }
             // Let the worker in, on a machine with one core too.
             std::thread::yield_now();

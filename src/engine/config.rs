@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::log::{LogLevel, LogSink};
 use crate::onnx::{ModelOverrides, ModelSource, Provider};
-use crate::run::RunStart;
+use crate::run::{Run, RunStart};
 use crate::sampler::SamplerConfig;
 use crate::worker::{FrameFormat, Preview, Priority};
 
@@ -70,13 +70,22 @@ pub struct StreamConfig {
     /// engine makes a run of its own, of up to 32 rows, to measure that. Not for samplers that have timesteps of
     /// their own: Heun, PNDM, LCM, TCD, the inverse, Karras and exponential sigmas, a strength below 1.
     pub director: bool,
-    /// The most bytes of states that are kept on the way, from which a seek goes on; `None` is 1 MiB, 0
-    /// keeps none, and every seek back begins at the start.
+    /// The most bytes of states that are kept on the way, from which a seek goes on; they are allocated with
+    /// the stream. `None` is room for about the square root of the number of steps, up to 1 MiB; 0 keeps none,
+    /// and every seek back begins at the start.
     pub checkpoint_bytes: Option<usize>,
 }
 
-/// What a stream keeps for seeking, unless it says otherwise.
-pub(super) const DEFAULT_CHECKPOINT_BYTES: usize = 1 << 20;
+/// What a stream keeps for seeking at most, unless it says otherwise.
+const DEFAULT_CHECKPOINT_BYTES: usize = 1 << 20;
+
+impl StreamConfig {
+    /// What the stream of this run keeps for seeking.
+    pub(super) fn checkpoint_bytes_of(&self, run: &Run) -> usize {
+        let of_root = run.state_bytes().saturating_mul(run.steps().isqrt());
+        self.checkpoint_bytes.unwrap_or(of_root.min(DEFAULT_CHECKPOINT_BYTES))
+    }
+}
 
 impl StreamConfig {
     /// This sampler, and noise of this seed.

@@ -26,7 +26,6 @@ pub use crate::worker::{
     DEFAULT_FEWEST_STEPS, EngineState, FrameFormat, FrameGuard, FrameInfo, PlaybackConfig, Preview,
     Priority, StepOutcome, StreamState, StreamStatus,
 };
-use config::DEFAULT_CHECKPOINT_BYTES;
 pub use config::{EngineConfig, StreamConfig};
 pub use stream::Stream;
 
@@ -195,7 +194,7 @@ impl Engine {
             format: config.format,
             priority: config.priority,
             director: config.director,
-            checkpoint_bytes: config.checkpoint_bytes.unwrap_or(DEFAULT_CHECKPOINT_BYTES),
+            checkpoint_bytes: config.checkpoint_bytes_of(&run),
         };
         let core = StreamCore::new(&info.model, run, options)?;
         Ok(Stream::new(Arc::new(core), self.worker.link()?))

@@ -108,6 +108,13 @@ impl RunState {
     }
 }
 
+impl Run {
+    /// The bytes that a [`RunState`] of this run takes.
+    pub fn state_bytes(&self) -> usize {
+        bytes_of(self)
+    }
+}
+
 /// The bytes of a state of `run`.
 pub(super) fn bytes_of(run: &Run) -> usize {
     lengths(run).into_iter().sum::<usize>().saturating_mul(size_of::<f32>())

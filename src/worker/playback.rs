@@ -164,13 +164,24 @@ impl StreamCore {
     fn shorten(&self, work: &mut Work, left: usize) -> Result<()> {
         let made = work.run.step_index();
         let timesteps: Vec<usize> = work.run.timesteps().map(|t| t as usize).collect();
-        let (timesteps, shares) = {
+        let (fewer, shares, all) = {
             let pace = self.pace.lock();
             let kept = kept_rows(&pace.shares, made, left);
-            (thin(&timesteps, &pace.shares, made, left), kept_shares(&pace.shares, &kept))
+            let fewer = thin(&timesteps, &pace.shares, made, left);
+            (fewer, kept_shares(&pace.shares, &kept), pace.shares.clone())
         };
-        self.follow(work, &timesteps)?;
+        self.follow(work, &fewer)?;
         self.set_shares(shares);
+        work.unshortened.get_or_insert((timesteps, all));
+        Ok(())
+    }
+
+    /// Worker: a new run has all its steps again. At step 0.
+    pub(super) fn lengthen(&self, work: &mut Work) -> Result<()> {
+        if let Some((timesteps, shares)) = work.unshortened.take() {
+            self.follow(work, &timesteps)?;
+            self.set_shares(shares);
+        }
         Ok(())
     }
 

@@ -19,13 +19,15 @@ const PATIENCE: u32 = 16;
 
 impl StreamCore {
     /// Applies a reset that the run has not seen.
-    pub(super) fn catch_up(&self, work: &mut Work) {
+    pub(super) fn catch_up(&self, work: &mut Work) -> Result<()> {
         let origin = self.origin();
         if work.origin != origin {
             work.run.reset(self.seed_of(origin).load(Ordering::Relaxed));
             work.checkpoints.clear();
             work.origin = origin;
+            self.lengthen(work)?;
         }
+        Ok(())
     }
 
     /// Worker: makes the run ready for the ticket. False where the ticket is about to be worthless.
@@ -42,7 +44,7 @@ impl StreamCore {
             if (self.origin().epoch.wrapping_sub(ticket.epoch()) as i32) > 0 {
                 return Ok(false);
             }
-            self.catch_up(work);
+            self.catch_up(work)?;
             work.epoch = ticket.epoch();
             work.last_finish = None;
         }

@@ -118,6 +118,8 @@ pub(super) struct Work {
     pub(super) origin: Origin,
     /// The timesteps are still to be chosen.
     pub(super) awaits_director: bool,
+    /// The timesteps, and what each step shows, before a playback made them fewer.
+    pub(super) unshortened: Option<(Vec<usize>, Vec<f32>)>,
     /// When the last step was finished, if the worker went on at once.
     pub(super) last_finish: Option<Instant>,
 }
@@ -197,6 +199,7 @@ impl StreamCore {
                 epoch: 0,
                 origin: Origin::default(),
                 awaits_director: options.director && step == 0,
+                unshortened: None,
                 last_finish: None,
             }),
             options,
@@ -272,6 +275,8 @@ impl StreamCore {
         // Release the seed: a worker that sees the new origin, or the new epoch, sees its seed.
         self.origin.store(origin.pack(), Ordering::Release);
         self.restart_playback(0);
+        // The worker does the same for the run, before its first step.
+        self.steps.store(self.timesteps.len() as u32, Ordering::Release);
         // Held over both, so that whoever copies finds a new run without steps with its frame.
         let reading = (self.steps() == 0).then(|| self.frames.close());
         if reading.is_some() {

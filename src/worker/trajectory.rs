@@ -92,7 +92,7 @@ impl StreamCore {
         // So that no reset comes between a look at it and the run.
         let starting = self.epoch_lock.lock();
         let mut work = self.work.lock();
-        self.catch_up(&mut work);
+        self.catch_up(&mut work)?;
         drop(starting);
         Ok(work)
     }

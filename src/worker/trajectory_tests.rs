@@ -433,6 +433,11 @@ fn a_machine_that_is_too_slow_makes_fewer_steps_and_a_fast_one_all() {
     assert_eq!(sample(&slow), expected[status.steps as usize]);
     bench.seek(&slow, 7);
     assert_eq!(sample(&slow), expected[7]);
+    // The next run has them all again.
+    link.reset(&slow, None).unwrap();
+    assert_eq!(slow.status().steps, 900);
+    bench.seek(&slow, 3);
+    assert_eq!(sample(&slow), straight(&core())[3]);
 
     let patient = core();
     patient.play(PlaybackConfig { fewest_steps: 900, ..PlaybackConfig::new(1e-6) }).unwrap();

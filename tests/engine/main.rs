@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ddpm::engine::{
-    Engine, EngineConfig, EngineState, FrameFormat, FrameInfo, ModelOverrides, Preview, Provider, StepOutcome,
-    Stream, StreamConfig, StreamState,
+    Engine, EngineConfig, EngineState, FrameFormat, FrameInfo, ModelOverrides, Preview, Provider,
+    StepOutcome, Stream, StreamConfig, StreamState,
 };
 use ddpm::error::ErrorKind;
 use ddpm::image::to_byte;

@@ -49,7 +49,8 @@ fn a_sought_picture_is_that_of_the_straight_run_bit_for_bit() {
         let config = sampled(kind, 20, 6);
         let expected = straight(&engine, &config);
         for checkpoint_bytes in [None, Some(0)] {
-            let stream = engine.stream(&StreamConfig { checkpoint_bytes, ..config.clone() }).unwrap();
+            let stream =
+                engine.stream(&StreamConfig { checkpoint_bytes, ..config.clone() }).unwrap();
             for step in [5, 17, 16, 2, expected.len(), 1] {
                 assert!(seek(&stream, step) == expected[step - 1], "{kind} at {step}");
             }
