@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ddpm::engine::{
-    Engine, EngineConfig, FrameFormat, PlaybackConfig, Provider, StepOutcome, StreamConfig, StreamState,
+    Engine, EngineConfig, FrameFormat, PlaybackConfig, Provider, StepOutcome, StreamConfig,
+    StreamState,
 };
 use ddpm::error::Result;
 use ddpm::model::{Classes, Denoiser, ModelConfig};
