@@ -88,6 +88,7 @@ impl Loading<'_> {
             provider,
             fallback_reason: None,
             contract,
+            fingerprint: name.clone(),
             model,
             classes: if classes.is_some() { metadata.classes } else { Vec::new() },
             fixed_batch,

@@ -54,6 +54,8 @@ pub struct OnnxInfo {
     pub fallback_reason: Option<String>,
     /// Its inputs and its output.
     pub contract: Contract,
+    /// What tells the model from others, for saved runs.
+    pub fingerprint: String,
     /// The model: its shape, its colour, how it was trained.
     pub model: ModelConfig,
     /// The names of its classes, from the metadata, label 0 first; empty where it does not name them,
