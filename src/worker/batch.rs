@@ -274,13 +274,13 @@ impl Batch {
             };
             watch.calls.end();
             match outcome {
-                // The interrupt of a close shows up as a failure of the model; it is none.
                 Err(error) => match (watch.closing)() {
+                    // The interrupt of a close shows up as a failure of the model; it is none.
                     Some(closed) => return Err(closed),
-                    // Meant for a call before this one, and a moment late.
-                    None if watch.stopper.was_broken_off()
-                        && members.iter().any(|&index| requests[index].is_wanted()) => {}
-                    None => return Err(error),
+                    None if !watch.stopper.was_broken_off() => return Err(error),
+                    // Meant for a call before this one, and a moment late: once more.
+                    None if members.iter().any(|&index| requests[index].is_wanted()) => {}
+                    None => return Ok(()),
                 },
                 Ok(()) => return Ok(()),
             }
@@ -299,7 +299,8 @@ impl Batch {
             let alone = self.watched_call(query..query + 1, requests, denoiser, watch);
             self.queries[query].answered = alone;
         }
-        if self.queries[range.clone()].iter().all(|query| query.answered.is_ok()) {
+        let is_well = |query: &Query| query.answered.is_ok() && requests[query.request].is_wanted();
+        if self.queries[range.clone()].iter().all(is_well) {
             // None was at fault: it was their number.
             self.stay_below(range.len());
         }

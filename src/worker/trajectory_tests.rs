@@ -282,6 +282,31 @@ fn a_cancel_breaks_off_the_run_that_nobody_else_wants_and_no_other() {
     bench.gate.set_shut(false);
     bench.seek(&third, 3);
     assert_eq!(sample(&third), straight(&third)[3]);
+    // A call of two that was broken off says nothing about how many the model takes.
+    bench.entered.try_iter().for_each(drop);
+    bench.gate.set_shut(true);
+    link.step(&third).unwrap();
+    bench.entered.recv().unwrap();
+    for core in &cores {
+        link.reset(core, None).unwrap();
+        link.step(core).unwrap();
+    }
+    bench.gate.let_one_through();
+    assert_eq!(bench.entered.recv().unwrap().len(), 2);
+    cores.iter().for_each(|core| link.cancel(core));
+    bench.gate.set_shut(false);
+    for core in &cores {
+        link.reset(core, None).unwrap();
+    }
+    bench.gate.set_shut(true);
+    link.step(&third).unwrap();
+    bench.entered.recv().unwrap();
+    for core in &cores {
+        link.step(core).unwrap();
+    }
+    bench.gate.let_one_through();
+    assert_eq!(bench.entered.recv().unwrap().len(), 2);
+    bench.gate.set_shut(false);
 }
 
 #[test]
