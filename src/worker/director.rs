@@ -13,6 +13,9 @@ use crate::sampler::SamplerConfig;
 use super::request::Request;
 use super::stream_core::{Preview, StreamCore};
 
+/// Profiles that are kept. One takes up to half a megabyte, and a host may give each stream another eta.
+const MAX_PROFILES: usize = 8;
+
 /// What a profile is good for. The pilot is a function of it alone, so that the timesteps of a stream,
 /// and with them its picture, do not depend on which stream asked first.
 #[derive(Clone, PartialEq)]
@@ -73,7 +76,12 @@ impl Director {
         };
         match pilot.fly(denoiser) {
             Ok(true) => self.pilot = Some(pilot),
-            Ok(false) => self.profiles.push((pilot.kind, pilot.seen)),
+            Ok(false) => {
+                if self.profiles.len() == MAX_PROFILES {
+                    self.profiles.remove(0);
+                }
+                self.profiles.push((pilot.kind, pilot.seen));
+            }
             // Meant for a call before this one: the run is as it was.
             Err(_) if stopper.was_broken_off() => self.pilot = Some(pilot),
             Err(error) => return Err((pilot.kind, error)),
