@@ -167,7 +167,8 @@ impl StreamCore {
                 "steps: found {steps}, expected at most {MAX_STEPS}"
             )));
         }
-        if options.director && !run.can_replan() {
+        // A pilot starts from noise.
+        if options.director && (!run.can_replan() || run.config().strength < 1.0) {
             return Err(Error::invalid_argument(format!(
                 "director: {} with these settings has timesteps of its own",
                 run.config().kind

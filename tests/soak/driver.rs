@@ -92,13 +92,42 @@ impl<'a> Driver<'a> {
             9700..9800 => self.seek(slot, more),
             9800..9840 => self.branch(slot, more % STREAMS),
             9840..9860 => self.pause(slot),
-            9860..9970 => self.play(slot, more % 8),
+            9860..9900 => self.save_and_load(slot, more),
+            9900..9970 => self.play(slot, more % 8),
             9970..9990 => self.refused(slot),
             9990..9998 => {
                 self.tally.count(Event::Engine);
                 self.soak.pool.replace(more % KINDS.len(), more.is_multiple_of(2));
             }
             _ => pool::fail_to_load(),
+        }
+    }
+
+    /// Puts what is loaded from one stream's bytes in the place of another; they are refused by an engine
+    /// with another model.
+    fn save_and_load(&mut self, slot: usize, more: usize) {
+        let Some(live) = &self.streams[slot] else { return };
+        let blob = match live.save(&self.soak.book) {
+            Ok(Some(blob)) => blob,
+            Ok(None) => return,
+            Err(error) => return self.failed(slot, &error),
+        };
+        let (own, _) = live.engine;
+        let kind = if more.is_multiple_of(4) { more / 4 % KINDS.len() } else { own };
+        let Placed { engine, generation } = self.soak.pool.engine(kind);
+        match live.load(&self.soak.book, &engine, &blob, (kind, generation)) {
+            Ok(made) => {
+                assert_eq!(KINDS[kind].name, KINDS[own].name, "loaded by another model");
+                let to = more % STREAMS;
+                self.end(to);
+                self.streams[to] = Some(made);
+                self.tally.count(Event::Load);
+            }
+            Err(error) if error.kind() == ErrorKind::EngineLoading => {}
+            Err(error) if error.kind() == ErrorKind::InvalidArgument => {
+                assert_ne!(KINDS[kind].name, KINDS[own].name, "{error}");
+            }
+            Err(error) => self.check_closed(kind, generation, &error),
         }
     }
 
@@ -117,7 +146,7 @@ impl<'a> Driver<'a> {
         match engine.stream(&recipe.config(seed)) {
             Ok(stream) => {
                 self.tally.count(Event::Stream);
-                Some(Live::new(stream, family, seed, generation))
+                Some(Live::new(stream, family, seed, (recipe.kind, generation)))
             }
             Err(error) if error.kind() == ErrorKind::EngineLoading && !patient => None,
             Err(error) => {
@@ -262,8 +291,8 @@ impl<'a> Driver<'a> {
         let Some(live) = &self.streams[slot] else { return };
         let end = live.failed(&self.soak.book, error);
         if end == End::Closed {
-            let kind = self.soak.book.family(live.family).kind;
-            self.check_closed(kind, live.engine, error);
+            let (kind, generation) = live.engine;
+            self.check_closed(kind, generation, error);
         }
         self.over(slot, end);
     }

@@ -1,7 +1,7 @@
 //! A stream, what is known of it, and its frames held against the book.
 
 use ddpm::engine::{
-    Easing, FrameGuard, FrameInfo, PlaybackConfig, StepOutcome, Stream, StreamState,
+    Easing, Engine, FrameGuard, FrameInfo, PlaybackConfig, StepOutcome, Stream, StreamState,
 };
 use ddpm::error::{Error, ErrorKind};
 
@@ -22,8 +22,8 @@ pub struct Held {
 pub struct Live {
     pub stream: Stream,
     pub family: usize,
-    /// The number of the engine in its place.
-    pub engine: u64,
+    /// The engine: the kind, and the number of its place. Two kinds may have one model.
+    pub engine: (usize, u64),
     /// Of the family's seeds, the one of the run that the stream is in.
     seed: usize,
     is_branch: bool,
@@ -50,7 +50,7 @@ pub enum End {
 }
 
 impl Live {
-    pub fn new(stream: Stream, family: usize, seed: usize, engine: u64) -> Self {
+    pub fn new(stream: Stream, family: usize, seed: usize, engine: (usize, u64)) -> Self {
         Self {
             stream,
             family,
@@ -211,6 +211,31 @@ impl Live {
         let made = Self::new(stream, self.family, self.seed, self.engine);
         // Where it begins is seen by its first frame.
         Ok(Some(Self { is_branch: true, has_sought: true, least: 0, ..made }))
+    }
+
+    /// The run's bytes; none after a step that failed in the middle. Errors: as `Stream::save`.
+    pub fn save(&self, book: &Book) -> Result<Option<Vec<u8>>, Error> {
+        match self.stream.save() {
+            Err(error) if error.kind() == ErrorKind::InvalidArgument => {
+                assert!(self.run(book).error.is_some(), "{error}");
+                Ok(None)
+            }
+            outcome => outcome.map(Some),
+        }
+    }
+
+    /// The stream of those bytes on another engine, or the same. Errors: as `Engine::load_stream`.
+    pub fn load(
+        &self,
+        book: &Book,
+        engine: &Engine,
+        blob: &[u8],
+        place: (usize, u64),
+    ) -> Result<Self, Error> {
+        let stream = engine.load_stream(blob, &book.family(self.family).config_of_saved())?;
+        let made = Self::new(stream, self.family, self.seed, place);
+        // It stands where this one stood, or on the way of a seek.
+        Ok(Self { is_branch: self.is_branch, least: 0, ..made })
     }
 
     /// None where the run has no such step, which may be where the engine chooses the timesteps.

@@ -101,6 +101,12 @@ impl Family {
         config
     }
 
+    /// What is left to say of a run that was saved.
+    pub fn config_of_saved(&self) -> StreamConfig {
+        let (sampler, start, director) = (None, RunStart::default(), false);
+        StreamConfig { sampler, start, director, ..self.config.clone() }
+    }
+
     /// The run of one of its seeds, or the branch of that.
     pub fn run(&self, seed: usize, is_branch: bool) -> &SoloRun {
         match &self.branches[seed] {
@@ -238,7 +244,10 @@ fn any_config(dice: &mut Dice, model: &ModelConfig, kind: &Kind) -> StreamConfig
             format,
             priority: *dice.pick(&[Priority::Low, Priority::Normal, Priority::High]),
             checkpoint_bytes: *dice.pick(&[None, Some(0), Some(4096)]),
-            director: is_free && run.can_replan() && dice.once_in(2),
+            director: is_free
+                && run.can_replan()
+                && run.config().strength == 1.0
+                && dice.once_in(2),
         };
     }
 }

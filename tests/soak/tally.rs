@@ -13,13 +13,14 @@ pub enum Event {
     Cancel,
     Seek,
     Branch,
+    Load,
     Tick,
     Pause,
     Stream,
     Engine,
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "pictures as alone",
     "frames as alone",
     "frames held",
@@ -29,6 +30,7 @@ const NAMES: [&str; 13] = [
     "cancels",
     "seeks",
     "branches",
+    "saved and loaded",
     "ticks",
     "pauses",
     "streams",
