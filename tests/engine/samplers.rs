@@ -180,6 +180,28 @@ fn strength_takes_whole_steps_from_the_end_of_the_run() {
 }
 
 #[test]
+fn a_director_is_refused_where_the_timesteps_are_not_its_to_choose() {
+    let engine = loaded("oracle");
+    let (_, image) = ramp();
+    let refuses = |sampler: SamplerConfig| {
+        let start = RunStart { image: Some(Arc::clone(&image)), ..RunStart::default() };
+        let config = StreamConfig { start, director: true, ..StreamConfig::new(sampler, 0) };
+        engine.stream(&config).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let ddim = config_of(&engine, Sampler::Ddim, 20);
+    assert_eq!(refuses(ddim.clone()), Ok(()));
+    for sampler in [
+        SamplerConfig { strength: 0.6, ..ddim.clone() },
+        SamplerConfig { sigmas: SigmaSpacing::Karras, ..ddim.clone() },
+        ddim.with_kind(Sampler::Heun),
+        ddim.with_kind(Sampler::Lcm),
+    ] {
+        let error = refuses(sampler).unwrap_err();
+        assert!(error.starts_with("director: "), "{error}");
+    }
+}
+
+#[test]
 fn a_run_without_steps_is_done_at_once_and_its_image_is_the_frame() {
     let engine = loaded("lin");
     let (pixels, image) = ramp();
