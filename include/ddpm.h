@@ -28,6 +28,8 @@ GLOSSARY
     guidance     how hard a picture is pushed towards its class, away from a picture of no class
     provider     what runs the model: the CPU, or CUDA
     generation   the number of a published frame; a greater one is newer
+    playback     a reveal that takes a given time, whatever the machine
+    branch       a stream that is another one's run up to a step, and another picture after it
 
 EXAMPLE
 
@@ -93,6 +95,39 @@ on at once, to an upload say, can do without the copy:
 The pixels stay as they are until the release, while the worker goes on. A frame is had once, by either
 way; frames that nobody took are passed over, the newest is what counts.
 
+TIME AND TRAJECTORY
+
+ddpm_step makes a picture as fast as there are frames and the machine allows. A host that wants it to
+take a time plays it: it ticks once a frame, and the library asks for the steps that are due, as measured
+step times and the easing have it. On a fast machine several steps fall into a frame; a slow one leaves
+steps out, so that the picture is finished on time there too.
+
+    ddpm_playback_desc playback = DDPM_PLAYBACK_DESC_INIT;
+    playback.duration = 2.5;                                  // seconds
+    playback.easing = DDPM_EASING_IN_OUT;
+    stream_desc.director = 1;                                 // before the stream is made
+    ddpm_stream_play(stream, &playback);
+
+    // each frame:
+    if (ddpm_stream_copy_frame(stream, pixels, sizeof pixels, 0, NULL) == DDPM_OK) {
+        // upload the pixels
+    }
+    ddpm_result ticked = ddpm_stream_tick(stream, seconds);   // OK, PAUSED, DONE, or < 0
+
+Equally spaced timesteps look like nothing, nothing, everything: the noisy sample settles at the very end,
+the prediction stands at the start. With `director` the timesteps are spread by what one sees.
+
+A run is a trajectory, and a stream moves along it: ddpm_stream_pause, ddpm_stream_resume and
+ddpm_stream_seek, back and forth; a sought step is that of the straight run. ddpm_stream_branch makes
+a stream that leaves the run at a step for another seed:
+
+    ddpm_branch_desc branch_desc = DDPM_BRANCH_DESC_INIT;
+    ddpm_stream *branch = NULL;
+    branch_desc.step = 20;
+    branch_desc.seed = 8;
+    branch_desc.variation = 0.5f;                             // where the sampler draws no noise
+    ddpm_stream_branch(stream, &branch_desc, &branch);
+
 RESULTS AND ERRORS
 
 Every function that can fail returns a ddpm_result: below zero is an error, whose message
@@ -121,6 +156,7 @@ COST
 
     call                                          blocks                  allocates
     ddpm_step, get_status, reset, cancel          no                      no
+    ddpm_stream_play, tick, pause, resume, seek   no                      no
     ddpm_stream_copy_frame                        no (copies pixels)      no
     ddpm_stream_acquire_frame, release_frame      no                      no
     ddpm_engine_create                            no                      yes, starts a thread
@@ -130,6 +166,7 @@ COST
     ddpm_sampler_name                             no                      on the first call
     ddpm_sampler_from_name                        no                      no
     ddpm_stream_create                            no                      all the stream will use
+    ddpm_stream_branch                            for a step's result     all the branch will use
     ddpm_stream_destroy                           no                      no
     ddpm_engine_wait, ddpm_stream_wait            up to the timeout       no
     ddpm_engine_destroy                           until the worker ends   no
@@ -167,9 +204,13 @@ COST
     { sizeof(ddpm_engine_status), 0, 0, 0.0f, { 0 } }
 #define DDPM_STREAM_DESC_INIT                                                                      \
     { sizeof(ddpm_stream_desc), 0, 0, 0, 0, 0.0f, 0.0f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0.0f,     \
-      0, 0, 0, 0, 0.0f, 0.0f, 0, 0, 0, DDPM_NULL, 0, DDPM_NULL, 0, 0, 0, 0 }
+      0, 0, 0, 0, 0.0f, 0.0f, 0, 0, 0, DDPM_NULL, 0, DDPM_NULL, 0, 0, 0, 0, 0, 0, 0 }
 #define DDPM_STREAM_STATUS_INIT                                                                    \
-    { sizeof(ddpm_stream_status), 0, 0, 0, 0, 0.0 }
+    { sizeof(ddpm_stream_status), 0, 0, 0, 0, 0.0, 0, 0 }
+#define DDPM_PLAYBACK_DESC_INIT                                                                    \
+    { sizeof(ddpm_playback_desc), 0, 0.0, 0, 0 }
+#define DDPM_BRANCH_DESC_INIT                                                                      \
+    { sizeof(ddpm_branch_desc), 0, 0, 0.0f, 0 }
 #define DDPM_FRAME_INFO_INIT                                                                       \
     { sizeof(ddpm_frame_info), 0, 0, 0, 0, 0, 0 }
 #define DDPM_FRAME_VIEW_INIT                                                                       \
@@ -432,6 +473,15 @@ COST
 // `image_format`: 32-bit floats from -1 to 1, all of the first channel, then all of the next.
 #define DDPM_IMAGE_PLANAR_F32 1
 
+// `priority`: as it comes.
+#define DDPM_PRIORITY_NORMAL 0
+
+// After the others; but no stream waits for ever.
+#define DDPM_PRIORITY_LOW 1
+
+// Before the others.
+#define DDPM_PRIORITY_HIGH 2
+
 // `state`: waits to be asked for a step.
 #define DDPM_STREAM_IDLE 0
 
@@ -446,6 +496,18 @@ COST
 
 // A step failed; `ddpm_step` tells why. `ddpm_stream_reset` starts over.
 #define DDPM_STREAM_FAILED 4
+
+// `easing`: what is shown grows at one pace.
+#define DDPM_EASING_LINEAR 0
+
+// Slow at first, fast at the end: t^3.
+#define DDPM_EASING_IN 1
+
+// Fast at first, slow at the end: 1 - (1 - t)^3.
+#define DDPM_EASING_OUT 2
+
+// Slow at both ends: 3 t^2 - 2 t^3.
+#define DDPM_EASING_IN_OUT 3
 
 // The rule that takes x_t to the next, less noisy x.
 //
@@ -702,6 +764,17 @@ typedef struct {
     uint64_t image_row_stride;
     // How the pixels of frames are laid out: one of `DDPM_FRAME_*`. The worker converts.
     uint32_t frame_format;
+    // 1: the timesteps are so chosen that each step changes what frames show about as much as the others
+    // do, in place of `spacing`. The first such stream of a sampler and its settings waits while the
+    // engine measures that, on a run of up to 32 steps that nobody is shown. Not for samplers that have
+    // timesteps of their own, nor with `strength` below 1. 0: as `spacing` says.
+    uint32_t director;
+    // The most bytes of states that are kept on the way, from which a seek goes on. 0: 1 MiB. Less than a
+    // state, 1 say, keeps none, and every seek back begins at the start.
+    uint64_t checkpoint_bytes;
+    // Whose steps are made first where more streams wait than one run of the model takes: one of
+    // `DDPM_PRIORITY_*`.
+    uint32_t priority;
     // Kept for later versions; 0.
     uint32_t reserved;
 } ddpm_stream_desc;
@@ -712,15 +785,20 @@ typedef struct {
     uint32_t struct_size;
     // One of `DDPM_STREAM_*`.
     uint32_t state;
-    // Steps finished, 0 to `steps`.
+    // Steps finished, 0 to `steps`; while it seeks, the step it goes to.
     uint32_t step;
-    // Steps of the whole run: calls of `ddpm_step` that are accepted. 0 where `strength` leaves none.
+    // Steps of the whole run: calls of `ddpm_step` that are accepted. 0 where `strength` leaves none. A
+    // playback that would end late makes them fewer.
     uint32_t steps;
     // The number of this run's newest frame; 0 before its first step is finished, if it has any.
     uint64_t generation;
     // The noise level given to the model in the step that runs or comes next; after the last step,
     // that of the last.
     double timestep;
+    // 1 during a pause.
+    uint32_t is_paused;
+    // Kept for later versions; written as 0.
+    uint32_t reserved;
 } ddpm_stream_status;
 
 // Which frame was copied. Initialise it with `DDPM_FRAME_INFO_INIT`.
@@ -764,6 +842,36 @@ typedef struct {
     // Bytes from row to row; there are no gaps.
     uint64_t row_stride;
 } ddpm_frame_view;
+
+// How long a reveal takes. Initialise it with `DDPM_PLAYBACK_DESC_INIT`; `duration` has to be set.
+typedef struct {
+    // sizeof(ddpm_playback_desc); `DDPM_PLAYBACK_DESC_INIT` sets it.
+    uint32_t struct_size;
+    // How the share that is shown grows with time: one of `DDPM_EASING_*`.
+    uint32_t easing;
+    // Seconds from now to the finished picture, above 0 and up to a day.
+    double duration;
+    // The steps that the rest of the run is shortened to at the fewest, where the machine is too slow for
+    // all of them. 0: 8. The run's own number or more never shortens it, and ends late instead.
+    uint32_t fewest_steps;
+    // Kept for later versions; 0.
+    uint32_t reserved;
+} ddpm_playback_desc;
+
+// Where a run is left for another. Initialise it with `DDPM_BRANCH_DESC_INIT`.
+typedef struct {
+    // sizeof(ddpm_branch_desc); `DDPM_BRANCH_DESC_INIT` sets it.
+    uint32_t struct_size;
+    // The last step that both have in common: 0 to the run's steps less one.
+    uint32_t step;
+    // From there on the noise of steps is drawn with this seed.
+    uint64_t seed;
+    // How much of the noise in the sample is drawn anew at that step, 0 (nothing) to 1 (all). A sampler
+    // that draws no noise goes the same way with any seed: there it has to be above 0.
+    float variation;
+    // Kept for later versions; 0.
+    uint32_t reserved;
+} ddpm_branch_desc;
 
 
 
@@ -993,6 +1101,63 @@ ddpm_result ddpm_stream_acquire_frame(ddpm_stream *stream,
 // Does not block or allocate. Any thread. Errors: INVALID_ARGUMENT for NULL, or where no frame is
 // acquired.
 DDPM_API ddpm_result ddpm_stream_release_frame(ddpm_stream *stream);
+
+// Gives what is left of the picture a time: from now on the host calls `ddpm_stream_tick` once a frame in
+// place of `ddpm_step`. Called again, it takes another time. A reset, and a seek, go on playing from where
+// they lead; what is left then takes its share of the duration.
+//
+// Does not block or allocate. Any thread. Errors: INVALID_ARGUMENT, with the field, for a NULL, a
+// descriptor that is not initialised, or a value out of range.
+DDPM_API
+ddpm_result ddpm_stream_play(ddpm_stream *stream,
+                             const ddpm_playback_desc *desc);
+
+// Lets `seconds` pass, those since the last tick, and asks for the steps that are due: by the easing,
+// and by how long steps are measured to take. Call it once a frame. On a slow machine it asks early, and
+// drops steps where there is no time for all of them, so that the picture is finished on time; the
+// status then has fewer `steps`.
+//
+// Returns OK while the picture is under way, PAUSED during a pause, in which no time passes, DONE when no
+// step is left. Errors of a step come back as from `ddpm_step`. Does not block or allocate. Any
+// thread. Errors: INVALID_ARGUMENT for NULL, for a stream that does not play, and for `seconds` below 0 or
+// not finite; else as `ddpm_step`.
+DDPM_API
+ddpm_result ddpm_stream_tick(ddpm_stream *stream,
+                             double seconds);
+
+// Begins a pause: the step that runs is finished, and no other begins until `ddpm_stream_resume`;
+// `ddpm_step` and `ddpm_stream_tick` return PAUSED. A seek works all the same.
+//
+// Does not block or allocate. Any thread. Errors: INVALID_ARGUMENT for NULL.
+DDPM_API ddpm_result ddpm_stream_pause(ddpm_stream *stream);
+
+// Ends a pause, if there is one.
+//
+// Does not block or allocate. Any thread. Errors: INVALID_ARGUMENT for NULL.
+DDPM_API ddpm_result ddpm_stream_resume(ddpm_stream *stream);
+
+// Goes to `step` of the run, 0 to its steps, back or forth, whatever the stream was doing: a step that runs
+// is thrown away, and a cancelled or failed run is taken up again. The worker makes the steps that it
+// takes from the nearest state it kept (`ddpm_stream_desc.checkpoint_bytes`) and shows the frame of `step`
+// only, which is that of the straight run, bit for bit at the same batch size. At step 0 there is no frame.
+//
+// The state is STEPPING until it is there; `ddpm_stream_wait` waits for it. Does not block or allocate. Any
+// thread. Errors: INVALID_ARGUMENT for NULL, and where the run has no such step; ENGINE_CLOSED.
+DDPM_API
+ddpm_result ddpm_stream_seek(ddpm_stream *stream,
+                             uint32_t step);
+
+// Makes another stream, which is this one's run up to `desc->step` and another after it. It begins by
+// seeking to that step, shows frames as this one does, and does not play. This one goes on as it was.
+//
+// `*branch` is written on success only; it is destroyed like any stream. Allocates all that the new stream will use, and
+// blocks for as long as the worker takes a step's result (not while the model runs). Any thread. Errors:
+// INVALID_ARGUMENT, with the field, for a NULL, a descriptor that is not initialised, a step that the run does
+// not make, or where nothing would differ; ENGINE_CLOSED; OUT_OF_MEMORY.
+DDPM_API
+ddpm_result ddpm_stream_branch(ddpm_stream *stream,
+                               const ddpm_branch_desc *desc,
+                               ddpm_stream **branch);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// The files that hold the C API, below `src`, in the order in which a reader of the header meets it.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 14] = [
     "ffi/result",
     "ffi/version",
     "ffi/last_error",
@@ -17,6 +17,8 @@ const SOURCES: [&str; 12] = [
     "ffi/stream_desc",
     "ffi/stream",
     "ffi/frame",
+    "ffi/playback",
+    "ffi/trajectory",
 ];
 
 fn generate() -> String {

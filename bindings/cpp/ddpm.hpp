@@ -39,11 +39,12 @@ struct error {
     std::string message;
 };
 
-// What `stream::step` answers.
+// What `stream::step` and `stream::tick` answer.
 enum class step_outcome : std::int32_t {
-    accepted = DDPM_OK,  // the worker runs the step
-    busy = DDPM_BUSY,    // the last step still runs; this call asked for nothing
-    done = DDPM_DONE,    // no step is left
+    accepted = DDPM_OK,    // the worker runs the step; of a tick: the picture is under way
+    busy = DDPM_BUSY,      // the last step still runs; this call asked for nothing
+    done = DDPM_DONE,      // no step is left
+    paused = DDPM_PAUSED,  // the stream is paused; this call asked for nothing
 };
 
 // The C structs, initialised. Everything after struct_size is zero, which means default.
@@ -52,6 +53,12 @@ struct engine_desc : ddpm_engine_desc {
 };
 struct stream_desc : ddpm_stream_desc {
     stream_desc() noexcept : ddpm_stream_desc DDPM_STREAM_DESC_INIT {}
+};
+struct playback_desc : ddpm_playback_desc {
+    playback_desc() noexcept : ddpm_playback_desc DDPM_PLAYBACK_DESC_INIT {}
+};
+struct branch_desc : ddpm_branch_desc {
+    branch_desc() noexcept : ddpm_branch_desc DDPM_BRANCH_DESC_INIT {}
 };
 
 // The two modes are different types, so that a program may hold translation units of both.
@@ -319,6 +326,34 @@ public:
             return detail::fail<step_outcome>(code);
         }
         return static_cast<step_outcome>(code);
+    }
+
+    // What is left of the picture is to take a time; from now on `tick` asks for the steps, once a frame.
+    result<void> play(const ddpm_playback_desc& desc) { return detail::finish(ddpm_stream_play(native(), &desc)); }
+
+    // Lets the time since the last tick pass, and asks for the steps that are due. Never blocks.
+    result<step_outcome> tick(std::chrono::duration<double> time) {
+        const ddpm_result code = ddpm_stream_tick(native(), time.count());
+        if (code < 0) {
+            return detail::fail<step_outcome>(code);
+        }
+        return static_cast<step_outcome>(code);
+    }
+
+    result<void> pause() { return detail::finish(ddpm_stream_pause(native())); }
+    result<void> resume() { return detail::finish(ddpm_stream_resume(native())); }
+
+    // Goes to a step of the run, back or forth; `wait` waits until it is there.
+    result<void> seek(std::uint32_t step) { return detail::finish(ddpm_stream_seek(native(), step)); }
+
+    // Another stream: this run up to a step, another picture after it.
+    result<stream> branch(const ddpm_branch_desc& desc) const {
+        ddpm_stream* handle = nullptr;
+        const ddpm_result code = ddpm_stream_branch(native(), &desc, &handle);
+        if (code < 0) {
+            return detail::fail<stream>(code);
+        }
+        return stream(handle);
     }
 
     result<ddpm_stream_status> status() const {

@@ -34,15 +34,20 @@ pub struct ddpm_stream_status {
     pub struct_size: u32,
     /// One of `DDPM_STREAM_*`.
     pub state: u32,
-    /// Steps finished, 0 to `steps`.
+    /// Steps finished, 0 to `steps`; while it seeks, the step it goes to.
     pub step: u32,
-    /// Steps of the whole run: calls of `ddpm_step` that are accepted. 0 where `strength` leaves none.
+    /// Steps of the whole run: calls of `ddpm_step` that are accepted. 0 where `strength` leaves none. A
+    /// playback that would end late makes them fewer.
     pub steps: u32,
     /// The number of this run's newest frame; 0 before its first step is finished, if it has any.
     pub generation: u64,
     /// The noise level given to the model in the step that runs or comes next; after the last step,
     /// that of the last.
     pub timestep: f64,
+    /// 1 during a pause.
+    pub is_paused: u32,
+    /// Kept for later versions; written as 0.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), begins with struct_size; numbers only.
@@ -142,6 +147,8 @@ pub unsafe extern "C" fn ddpm_stream_get_status(
             steps: found.steps,
             generation: found.generation,
             timestep: found.timestep,
+            is_paused: found.is_paused.into(),
+            reserved: 0,
         };
         // SAFETY: the host passes NULL or a struct as large as its struct_size says.
         unsafe { descriptor::write(&value, status, "status") }?;

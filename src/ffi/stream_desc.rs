@@ -10,7 +10,7 @@ use super::sampler::{
     DDPM_CLIP_DEFAULT, DDPM_CLIP_DYNAMIC, DDPM_CLIP_OFF, DDPM_CLIP_RANGE, FINAL_ALPHAS, SIGMAS,
     SOLVERS, SPACINGS, SWITCHES, VARIANCES, sampler_of,
 };
-use crate::engine::{FrameFormat, Preview, StreamConfig};
+use crate::engine::{FrameFormat, Preview, Priority, StreamConfig};
 use crate::error::{Error, Result};
 use crate::image::{self, BYTES_PER_PIXEL};
 use crate::model::ModelConfig;
@@ -40,6 +40,19 @@ pub const DDPM_FRAME_PLANAR_F32: u32 = 2;
 pub const DDPM_IMAGE_RGBA8: u32 = 0;
 /// `image_format`: 32-bit floats from -1 to 1, all of the first channel, then all of the next.
 pub const DDPM_IMAGE_PLANAR_F32: u32 = 1;
+
+/// `priority`: as it comes.
+pub const DDPM_PRIORITY_NORMAL: u32 = 0;
+/// After the others; but no stream waits for ever.
+pub const DDPM_PRIORITY_LOW: u32 = 1;
+/// Before the others.
+pub const DDPM_PRIORITY_HIGH: u32 = 2;
+
+const PRIORITIES: [(u32, &str, Priority); 3] = [
+    (DDPM_PRIORITY_NORMAL, "DDPM_PRIORITY_NORMAL", Priority::Normal),
+    (DDPM_PRIORITY_LOW, "DDPM_PRIORITY_LOW", Priority::Low),
+    (DDPM_PRIORITY_HIGH, "DDPM_PRIORITY_HIGH", Priority::High),
+];
 
 const PREVIEWS: [(u32, &str, Preview); 3] = [
     (DDPM_PREVIEW_DEFAULT, "DDPM_PREVIEW_DEFAULT", Preview::PredOriginalSample),
@@ -154,6 +167,17 @@ pub struct ddpm_stream_desc {
     pub image_row_stride: u64,
     /// How the pixels of frames are laid out: one of `DDPM_FRAME_*`. The worker converts.
     pub frame_format: u32,
+    /// 1: the timesteps are so chosen that each step changes what frames show about as much as the others
+    /// do, in place of `spacing`. The first such stream of a sampler and its settings waits while the
+    /// engine measures that, on a run of up to 32 steps that nobody is shown. Not for samplers that have
+    /// timesteps of their own, nor with `strength` below 1. 0: as `spacing` says.
+    pub director: u32,
+    /// The most bytes of states that are kept on the way, from which a seek goes on. 0: 1 MiB. Less than a
+    /// state, 1 say, keeps none, and every seek back begins at the start.
+    pub checkpoint_bytes: u64,
+    /// Whose steps are made first where more streams wait than one run of the model takes: one of
+    /// `DDPM_PRIORITY_*`.
+    pub priority: u32,
     /// Kept for later versions; 0.
     pub reserved: u32,
 }
@@ -168,7 +192,7 @@ unsafe impl Versioned for ddpm_stream_desc {
 const DYNAMIC: Thresholding = Thresholding::Dynamic { ratio: 0.995, max: 1.0 };
 
 /// The fields by the names that the engine's messages have for them.
-const FIELDS: [(&str, &str); 17] = [
+const FIELDS: [(&str, &str); 20] = [
     ("max_batch", "max_batch"),
     ("steps", "steps"),
     ("eta", "eta"),
@@ -186,6 +210,9 @@ const FIELDS: [(&str, &str); 17] = [
     ("class", "class_label"),
     ("timesteps", "timesteps"),
     ("image", "image"),
+    ("director", "director"),
+    ("duration", "duration"),
+    ("variation", "variation"),
 ];
 
 /// An error of the engine's, by the field that it is about.
@@ -261,13 +288,28 @@ pub(super) unsafe fn stream_config(
     };
     let preview = choose("desc.preview", desc.preview, &PREVIEWS)?;
     let format = choose("desc.frame_format", desc.frame_format, &FRAME_FORMATS)?;
+    let priority = choose("desc.priority", desc.priority, &PRIORITIES)?;
+    let director = flag("desc.director", desc.director)?;
+    let checkpoint_bytes = match desc.checkpoint_bytes {
+        0 => None,
+        // More than this machine can address is as good as no limit.
+        bytes => Some(usize::try_from(bytes).unwrap_or(usize::MAX)),
+    };
     expect_zero("desc.reserved", desc.reserved.into(), "in this version")?;
     let sampler = Some(sampler);
-    Ok(StreamConfig { sampler, start, preview, format, ..StreamConfig::default() })
+    Ok(StreamConfig { sampler, start, preview, format, priority, director, checkpoint_bytes })
+}
+
+fn flag(field: &str, found: u32) -> Result<bool> {
+    match found {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Error::invalid_argument(format!("{field}: found {found}, expected 0 or 1"))),
+    }
 }
 
 /// The number that a float was written as: 0.29f, which is the float nearest to 0.29, gives 0.29.
-fn decimal(value: f32) -> f64 {
+pub(super) fn decimal(value: f32) -> f64 {
     // Printing gives the shortest decimal that is this float, reading the nearest f64 to that.
     value.to_string().parse().unwrap_or(value.into())
 }
@@ -304,14 +346,11 @@ fn thresholding(desc: &ddpm_stream_desc) -> Result<Option<Thresholding>> {
 }
 
 fn class_label(desc: &ddpm_stream_desc) -> Result<Option<i64>> {
-    match (desc.has_class_label, desc.class_label) {
-        (0, 0) => Ok(None),
-        (1, label) => Ok(Some(label)),
-        (0, label) => Err(Error::invalid_argument(format!(
+    match (flag("desc.has_class_label", desc.has_class_label)?, desc.class_label) {
+        (false, 0) => Ok(None),
+        (true, label) => Ok(Some(label)),
+        (false, label) => Err(Error::invalid_argument(format!(
             "desc.class_label: found {label}, expected 0 unless desc.has_class_label is 1"
-        ))),
-        (found, _) => Err(Error::invalid_argument(format!(
-            "desc.has_class_label: found {found}, expected 0 or 1"
         ))),
     }
 }
