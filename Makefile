@@ -80,7 +80,7 @@ soak: fetch ## a million steps of streams that come and go, every frame checked;
 # Each is a program and its arguments after the models' folder. What repeats does so seldom: memcheck
 # is slow. Left out: frame_path (it replaces malloc, as memcheck does), plugin (memcheck forgets
 # the names of what was unloaded), and what measures memory or time.
-MEMCHECK_TESTS := arguments frames frame_views samplers log_callback:2 threads lifetimes:2,8 break_off:20
+MEMCHECK_TESTS := arguments frames frame_views playback samplers log_callback:2 threads lifetimes:2,8 break_off:20
 MEMCHECK := valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
     --show-leak-kinds=definite --suppressions=tests/c/valgrind.supp
 

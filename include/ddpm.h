@@ -128,6 +128,9 @@ a stream that leaves the run at a step for another seed:
     branch_desc.variation = 0.5f;                             // where the sampler draws no noise
     ddpm_stream_branch(stream, &branch_desc, &branch);
 
+ddpm_stream_save writes a run down, and ddpm_stream_load makes a stream of it that goes on as it would have,
+in another process or on another day; it refuses the run of another model.
+
 RESULTS AND ERRORS
 
 Every function that can fail returns a ddpm_result: below zero is an error, whose message
@@ -167,6 +170,8 @@ COST
     ddpm_sampler_from_name                        no                      no
     ddpm_stream_create                            no                      all the stream will use
     ddpm_stream_branch                            for a step's result     all the branch will use
+    ddpm_stream_save                              for a step's result     some times the file's size
+    ddpm_stream_load                              no                      all the stream will use
     ddpm_stream_destroy                           no                      no
     ddpm_engine_wait, ddpm_stream_wait            up to the timeout       no
     ddpm_engine_destroy                           until the worker ends   no
@@ -485,16 +490,16 @@ COST
 // `state`: waits to be asked for a step.
 #define DDPM_STREAM_IDLE 0
 
-// A step is queued or runs.
+// A step or a seek is queued or runs.
 #define DDPM_STREAM_STEPPING 1
 
 // The picture is finished.
 #define DDPM_STREAM_DONE 2
 
-// `ddpm_stream_cancel` ended the run.
+// `ddpm_stream_cancel` ended the run. `ddpm_stream_reset` starts over, `ddpm_stream_seek` takes it up again.
 #define DDPM_STREAM_CANCELLED 3
 
-// A step failed; `ddpm_step` tells why. `ddpm_stream_reset` starts over.
+// A step failed; `ddpm_step` tells why. `ddpm_stream_reset` and `ddpm_stream_seek` as above.
 #define DDPM_STREAM_FAILED 4
 
 // `easing`: what is shown grows at one pace.
@@ -769,8 +774,9 @@ typedef struct {
     // engine measures that, on a run of up to 32 steps that nobody is shown. Not for samplers that have
     // timesteps of their own, nor with `strength` below 1. 0: as `spacing` says.
     uint32_t director;
-    // The most bytes of states that are kept on the way, from which a seek goes on. 0: 1 MiB. Less than a
-    // state, 1 say, keeps none, and every seek back begins at the start.
+    // The most bytes of states that are kept on the way, from which a seek goes on; they are allocated with
+    // the stream. 0: room for about the square root of the number of steps, up to 1 MiB. Less than a state,
+    // 1 say, keeps none, and every seek back begins at the start.
     uint64_t checkpoint_bytes;
     // Whose steps are made first where more streams wait than one run of the model takes: one of
     // `DDPM_PRIORITY_*`.
@@ -1015,12 +1021,12 @@ ddpm_result ddpm_stream_create(ddpm_engine *engine,
 
 // Asks for one reverse step and returns at once; the worker thread runs it. Call it once a frame.
 //
-// Returns OK when the step was accepted, BUSY when the last one still runs or the engine has too
-// many waiting (this call then asked for nothing), DONE when there is none left. An error of a step comes back from every call after
-// it until `ddpm_stream_reset`. Does not block, allocate, or wait for a lock that a model run holds
-// (but an error's message allocates, and so does, once, the first step asked for by a
-// thread that never made a stream). Any thread. Errors: INVALID_ARGUMENT for NULL; INFERENCE,
-// NON_FINITE or OUT_OF_MEMORY from the step before; ENGINE_CLOSED.
+// Returns OK when the step was accepted, BUSY when the last one, or a seek, still runs (this call then
+// asked for nothing), PAUSED during a pause, DONE when there is none left. An error of a step comes back
+// from every call after it until `ddpm_stream_reset` or `ddpm_stream_seek`. Does not block, allocate, or wait
+// for a lock that a model run holds (but an error's message allocates, and so does, once, the first step
+// asked for by a thread that never made a stream). Any thread. Errors: INVALID_ARGUMENT for NULL;
+// INFERENCE, NON_FINITE or OUT_OF_MEMORY from the step before; ENGINE_CLOSED.
 DDPM_API
 ddpm_result ddpm_step(ddpm_stream *stream);
 
@@ -1030,13 +1036,15 @@ ddpm_result ddpm_step(ddpm_stream *stream);
 // INVALID_ARGUMENT for a NULL or a `status` that is not initialised.
 DDPM_API ddpm_result ddpm_stream_get_status(ddpm_stream *stream, ddpm_stream_status *status);
 
-// Waits until no step runs on this stream, or `timeout_ms` is over; `DDPM_WAIT_FOREVER` has no end.
+// Waits until no step or seek runs on this stream, or `timeout_ms` is over; `DDPM_WAIT_FOREVER` has no end.
 // For tools and tests: a host with frames to draw calls `ddpm_step` and goes on.
 //
 // Returns OK when no step runs, TIMEOUT while one does. Blocks for up to `timeout_ms`. Does not
 // allocate. Any thread. Errors: INVALID_ARGUMENT for NULL; an error of the step waited for, as from
 // `ddpm_step`.
-DDPM_API ddpm_result ddpm_stream_wait(ddpm_stream *stream, uint32_t timeout_ms);
+DDPM_API
+ddpm_result ddpm_stream_wait(ddpm_stream *stream,
+                             uint32_t timeout_ms);
 
 // Starts the stream over with this seed: the next `ddpm_step` is its first. The result of a step
 // that runs is thrown away, and an error of an earlier step is forgotten. A run without steps has its
@@ -1158,6 +1166,36 @@ DDPM_API
 ddpm_result ddpm_stream_branch(ddpm_stream *stream,
                                const ddpm_branch_desc *desc,
                                ddpm_stream **branch);
+
+// Writes the run as it stands after its last finished step to `dst`, a safetensors file that
+// `ddpm_stream_load` takes: any later step is the same from there. Its playback, pause and frames are not in it. A step that
+// runs goes on.
+//
+// `*size` is the number of bytes. `dst` may be NULL: then that is all this call tells. It stays the same while no
+// step is finished and grows by little with each; `dst_size` may be larger. Allocates, and blocks for as long
+// as the worker takes a step's result (not while the model runs): for tools, not for a frame. Outputs are
+// written on success only. Any thread. Errors: INVALID_ARGUMENT for NULL, and where `dst_size` is below
+// `*size`; ENGINE_CLOSED; OUT_OF_MEMORY.
+DDPM_API
+ddpm_result ddpm_stream_save(ddpm_stream *stream,
+                             void *dst,
+                             uint64_t dst_size,
+                             uint64_t *size);
+
+// Makes a stream of a run that `ddpm_stream_save` wrote, as it stood, with its frame. `desc` says how it is
+// served and shown, and has `preview`, `frame_format`, `priority` and `checkpoint_bytes`; a saved run has
+// all else of its own, so that has to be 0. `desc` may be NULL: all default. `data` needs to live no longer
+// than this call.
+//
+// `*stream` is written on success only. Does not block, and runs no model. Allocates all memory the
+// stream will use. Any thread. Errors: as `ddpm_stream_create`; INVALID_ARGUMENT too where the bytes are no
+// saved run, or one of another model, and UNSUPPORTED where a later version wrote them.
+DDPM_API
+ddpm_result ddpm_stream_load(ddpm_engine *engine,
+                             const void *data,
+                             uint64_t size,
+                             const ddpm_stream_desc *desc,
+                             ddpm_stream **stream);
 
 #ifdef __cplusplus
 }  // extern "C"

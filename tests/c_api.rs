@@ -44,6 +44,11 @@ fn acquired_frames_are_the_copied_ones_and_stay() {
 }
 
 #[test]
+fn reveals_take_the_time_they_are_given() {
+    holds("playback.c", &[]);
+}
+
+#[test]
 fn every_sampler_and_setting_reaches_c() {
     holds("samplers.c", &[]);
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// The files that hold the C API, below `src`, in the order in which a reader of the header meets it.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "ffi/result",
     "ffi/version",
     "ffi/last_error",
@@ -19,6 +19,7 @@ const SOURCES: [&str; 14] = [
     "ffi/frame",
     "ffi/playback",
     "ffi/trajectory",
+    "ffi/saved_run",
 ];
 
 fn generate() -> String {

@@ -22,6 +22,7 @@
 #include <string>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "ddpm.h"
 
@@ -319,6 +320,17 @@ public:
         return stream(handle);
     }
 
+    // A saved run, as it stood. Of `desc` only what says how it is served and shown may be set.
+    static result<stream> load(const engine& engine, const void* data, std::uint64_t size,
+                               const ddpm_stream_desc& desc = stream_desc()) {
+        ddpm_stream* handle = nullptr;
+        const ddpm_result code = ddpm_stream_load(engine.native(), data, size, &desc, &handle);
+        if (code < 0) {
+            return detail::fail<stream>(code);
+        }
+        return stream(handle);
+    }
+
     // Asks for one reverse step. Never blocks.
     result<step_outcome> step() {
         const ddpm_result code = ddpm_step(native());
@@ -354,6 +366,27 @@ public:
             return detail::fail<stream>(code);
         }
         return stream(handle);
+    }
+
+    // The run as it stands, for `load`. For tools.
+    result<std::vector<unsigned char>> save() const {
+        std::vector<unsigned char> bytes;
+        for (;;) {
+            std::uint64_t size = 0;
+            ddpm_result code = ddpm_stream_save(native(), nullptr, 0, &size);
+            if (code >= 0) {
+                bytes.resize(static_cast<std::size_t>(size));
+                code = ddpm_stream_save(native(), bytes.data(), size, &size);
+                if (code == DDPM_ERROR_INVALID_ARGUMENT) {
+                    continue;  // A step was finished in between, and the run has grown.
+                }
+            }
+            if (code < 0) {
+                return detail::fail<std::vector<unsigned char>>(code);
+            }
+            bytes.resize(static_cast<std::size_t>(size));
+            return bytes;
+        }
     }
 
     result<ddpm_stream_status> status() const {

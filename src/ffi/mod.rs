@@ -18,6 +18,7 @@ mod log;
 mod playback;
 mod result;
 mod sampler;
+mod saved_run;
 mod stream;
 mod stream_desc;
 mod trajectory;

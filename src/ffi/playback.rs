@@ -67,11 +67,8 @@ pub unsafe extern "C" fn ddpm_stream_play(
         let desc = unsafe { descriptor::read(desc, "desc") }?;
         let easing = choose("desc.easing", desc.easing, &EASINGS)?;
         expect_zero("desc.reserved", desc.reserved.into(), "in this version")?;
-        let config = PlaybackConfig {
-            duration: desc.duration,
-            easing,
-            fewest_steps: desc.fewest_steps,
-        };
+        let config =
+            PlaybackConfig { duration: desc.duration, easing, fewest_steps: desc.fewest_steps };
         stream.stream.play(config).map_err(by_field)?;
         Ok(DDPM_OK)
     })

@@ -17,13 +17,13 @@ pub struct ddpm_stream {
 
 /// `state`: waits to be asked for a step.
 pub const DDPM_STREAM_IDLE: u32 = 0;
-/// A step is queued or runs.
+/// A step or a seek is queued or runs.
 pub const DDPM_STREAM_STEPPING: u32 = 1;
 /// The picture is finished.
 pub const DDPM_STREAM_DONE: u32 = 2;
-/// `ddpm_stream_cancel` ended the run.
+/// `ddpm_stream_cancel` ended the run. `ddpm_stream_reset` starts over, `ddpm_stream_seek` takes it up again.
 pub const DDPM_STREAM_CANCELLED: u32 = 3;
-/// A step failed; `ddpm_step` tells why. `ddpm_stream_reset` starts over.
+/// A step failed; `ddpm_step` tells why. `ddpm_stream_reset` and `ddpm_stream_seek` as above.
 pub const DDPM_STREAM_FAILED: u32 = 4;
 
 /// Where a stream is. Initialise it with `DDPM_STREAM_STATUS_INIT`.
@@ -95,12 +95,12 @@ pub unsafe extern "C" fn ddpm_stream_create(
 
 /// Asks for one reverse step and returns at once; the worker thread runs it. Call it once a frame.
 ///
-/// Returns OK when the step was accepted, BUSY when the last one still runs or the engine has too
-/// many waiting (this call then asked for nothing), DONE when there is none left. An error of a step comes back from every call after
-/// it until `ddpm_stream_reset`. Does not block, allocate, or wait for a lock that a model run holds
-/// (but an error's message allocates, and so does, once, the first step asked for by a
-/// thread that never made a stream). Any thread. Errors: INVALID_ARGUMENT for NULL; INFERENCE,
-/// NON_FINITE or OUT_OF_MEMORY from the step before; ENGINE_CLOSED.
+/// Returns OK when the step was accepted, BUSY when the last one, or a seek, still runs (this call then
+/// asked for nothing), PAUSED during a pause, DONE when there is none left. An error of a step comes back
+/// from every call after it until `ddpm_stream_reset` or `ddpm_stream_seek`. Does not block, allocate, or wait
+/// for a lock that a model run holds (but an error's message allocates, and so does, once, the first step
+/// asked for by a thread that never made a stream). Any thread. Errors: INVALID_ARGUMENT for NULL;
+/// INFERENCE, NON_FINITE or OUT_OF_MEMORY from the step before; ENGINE_CLOSED.
 ///
 /// # Safety
 /// `stream` is NULL or a live handle.
@@ -156,7 +156,7 @@ pub unsafe extern "C" fn ddpm_stream_get_status(
     })
 }
 
-/// Waits until no step runs on this stream, or `timeout_ms` is over; `DDPM_WAIT_FOREVER` has no end.
+/// Waits until no step or seek runs on this stream, or `timeout_ms` is over; `DDPM_WAIT_FOREVER` has no end.
 /// For tools and tests: a host with frames to draw calls `ddpm_step` and goes on.
 ///
 /// Returns OK when no step runs, TIMEOUT while one does. Blocks for up to `timeout_ms`. Does not

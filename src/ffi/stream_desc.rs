@@ -172,8 +172,9 @@ pub struct ddpm_stream_desc {
     /// engine measures that, on a run of up to 32 steps that nobody is shown. Not for samplers that have
     /// timesteps of their own, nor with `strength` below 1. 0: as `spacing` says.
     pub director: u32,
-    /// The most bytes of states that are kept on the way, from which a seek goes on. 0: 1 MiB. Less than a
-    /// state, 1 say, keeps none, and every seek back begins at the start.
+    /// The most bytes of states that are kept on the way, from which a seek goes on; they are allocated with
+    /// the stream. 0: room for about the square root of the number of steps, up to 1 MiB. Less than a state,
+    /// 1 say, keeps none, and every seek back begins at the start.
     pub checkpoint_bytes: u64,
     /// Whose steps are made first where more streams wait than one run of the model takes: one of
     /// `DDPM_PRIORITY_*`.
@@ -286,18 +287,47 @@ pub(super) unsafe fn stream_config(
         image,
         ..RunStart::default()
     };
-    let preview = choose("desc.preview", desc.preview, &PREVIEWS)?;
-    let format = choose("desc.frame_format", desc.frame_format, &FRAME_FORMATS)?;
-    let priority = choose("desc.priority", desc.priority, &PRIORITIES)?;
-    let director = flag("desc.director", desc.director)?;
     let checkpoint_bytes = match desc.checkpoint_bytes {
         0 => None,
         // More than this machine can address is as good as no limit.
         bytes => Some(usize::try_from(bytes).unwrap_or(usize::MAX)),
     };
     expect_zero("desc.reserved", desc.reserved.into(), "in this version")?;
-    let sampler = Some(sampler);
-    Ok(StreamConfig { sampler, start, preview, format, priority, director, checkpoint_bytes })
+    Ok(StreamConfig {
+        sampler: Some(sampler),
+        start,
+        preview: choose("desc.preview", desc.preview, &PREVIEWS)?,
+        format: choose("desc.frame_format", desc.frame_format, &FRAME_FORMATS)?,
+        priority: choose("desc.priority", desc.priority, &PRIORITIES)?,
+        director: flag("desc.director", desc.director)?,
+        checkpoint_bytes,
+    })
+}
+
+/// The same for a saved run, which has a sampler and a start of its own. Errors: as `stream_config`, and
+/// `InvalidArgument` where the descriptor asks for others.
+///
+/// # Safety
+/// As for `stream_config`.
+pub(super) unsafe fn saved_config(
+    desc: &ddpm_stream_desc,
+    model: &ModelConfig,
+) -> Result<StreamConfig> {
+    // SAFETY: by this function's contract.
+    let config = unsafe { stream_config(desc, model) }?;
+    let own = model.sampler_config(model.sampler.kind, model.sampler.steps);
+    let found = if config.sampler != Some(own) {
+        "settings of a sampler"
+    } else if config.start != RunStart::default() {
+        "a seed, a class or an image"
+    } else if config.director {
+        "a director"
+    } else {
+        return Ok(StreamConfig { sampler: None, ..config });
+    };
+    Err(Error::invalid_argument(format!(
+        "desc: found {found}, expected none: a saved run has its own"
+    )))
 }
 
 fn flag(field: &str, found: u32) -> Result<bool> {

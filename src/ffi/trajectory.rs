@@ -76,8 +76,7 @@ pub unsafe extern "C" fn ddpm_stream_branch(
             return Err(null("branch"));
         }
         expect_zero("desc.reserved", desc.reserved.into(), "in this version")?;
-        let from =
-            Branch { step: desc.step, seed: desc.seed, variation: decimal(desc.variation) };
+        let from = Branch { step: desc.step, seed: desc.seed, variation: decimal(desc.variation) };
         let made = stream.stream.branch(from).map_err(in_branch_desc)?;
         let handle = Box::new(ddpm_stream { stream: made, acquired: Acquired::default() });
         // SAFETY: not NULL, so the host's variable. Ownership goes to the host.

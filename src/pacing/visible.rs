@@ -135,6 +135,10 @@ impl VisibleChange {
         last.clear();
         last.extend(preview.iter().step_by(stride).copied().map(displayed));
         self.recorded += 1;
+        if self.recorded == self.timesteps.len() {
+            // Nothing is compared any more, and the rest is small.
+            self.last = Default::default();
+        }
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::sampler::SamplerConfig;
 use super::request::Request;
 use super::stream_core::{Preview, StreamCore};
 
-/// Profiles that are kept. One takes up to half a megabyte, and a host may give each stream another eta.
+/// Profiles that are kept: a host may give each stream another eta.
 const MAX_PROFILES: usize = 8;
 
 /// What a profile is good for. The pilot is a function of it alone, so that the timesteps of a stream,

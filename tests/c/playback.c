@@ -188,15 +188,18 @@ static void the_director_chooses_timesteps(ddpm_engine *engine, ddpm_stream_desc
 
 static void priorities_and_checkpoints_change_no_picture(ddpm_engine *engine, ddpm_stream_desc desc) {
     const picture expected = stepped_picture(engine, &desc);
+    const uint64_t bytes[] = {0, 1, 4096, UINT64_MAX};
     picture found;
     ddpm_stream *stream = NULL;
+    size_t i;
     for (desc.priority = DDPM_PRIORITY_NORMAL; desc.priority <= DDPM_PRIORITY_HIGH; desc.priority++) {
         found = stepped_picture(engine, &desc);
         CHECK(memcmp(&found, &expected, sizeof found) == 0);
     }
     CHECK_ERROR(ddpm_stream_create(engine, &desc, &stream), DDPM_ERROR_INVALID_ARGUMENT, "desc.priority: found 3");
     desc.priority = DDPM_PRIORITY_LOW;
-    for (desc.checkpoint_bytes = 0; desc.checkpoint_bytes <= 1; desc.checkpoint_bytes++) {
+    for (i = 0; i < sizeof bytes / sizeof bytes[0]; i++) {
+        desc.checkpoint_bytes = bytes[i];
         CHECK_OK(ddpm_stream_create(engine, &desc, &stream));
         finish(stream);
         CHECK_OK(ddpm_stream_seek(stream, 3));

@@ -35,7 +35,8 @@ int main(int, char** argv) {
     CHECK(stream.step() == ddpm::step_outcome::accepted);
     CHECK(stream.wait());
     CHECK(stream.acquire_frame()->info().step == 1);
-    stream.reset(3);
+    CHECK(!stream.save().empty());
+    stream.seek(1);
     stream.cancel();
     CHECK(stream.status().state == DDPM_STREAM_CANCELLED);
     return 0;
@@ -95,6 +96,27 @@ int main(int, char** argv) {
     }
     CHECK(!stream.acquire_frame().value().has_value());
     CHECK(stream.reset(4).ok() && stream.cancel().ok());
+
+    // A run that is played, paused, left for another one, and written down.
+    CHECK(stream.tick(1s).error().message.find("does not play") != std::string::npos);
+    ddpm::playback_desc playback;
+    CHECK(stream.play(playback).error().message.find("desc.duration") != std::string::npos);
+    playback.duration = 1000.0;
+    CHECK(stream.reset(4).ok() && stream.play(playback).ok() && stream.pause().ok());
+    CHECK(stream.tick(500s).value() == ddpm::step_outcome::paused && stream.status()->is_paused == 1);
+    CHECK(stream.resume().ok() && stream.tick(500s).value() == ddpm::step_outcome::accepted);
+    CHECK(stream.wait().value() && stream.status()->step == 1);
+    ddpm::branch_desc leave;
+    leave.step = 1;
+    leave.seed = 9;
+    CHECK(stream.branch(leave).error().message.find("desc.variation") != std::string::npos);
+    leave.variation = 0.5f;
+    CHECK(stream.branch(leave)->wait().value());
+    const auto saved = stream.save().value();
+    auto loaded = ddpm::stream::load(engine, saved.data(), saved.size());
+    CHECK(loaded.ok() && loaded->status()->step == 1);
+    CHECK(!ddpm::stream::load(engine, saved.data(), saved.size() - 1).ok());
+    CHECK(loaded->seek(2).ok() && loaded->wait().value() && loaded->step().value() == ddpm::step_outcome::done);
 
     // Assignment ends the stream that was there; the engine may go before its streams.
     ddpm_stream* const handle = stream.native();
