@@ -1,7 +1,7 @@
 /* A host with a 60 Hz frame loop and work of its own, in which a picture appears.
  *
- * Each frame copies the newest picture if there is one, asks for one reverse step, and does about
- * 4 ms of other work. It never waits for the library. At the end it writes the reveal as a contact
+ * Each frame copies the newest picture if there is one, asks for one reverse step, or for those that a
+ * duration makes due, and does about 4 ms of other work. It never waits for the library. At the end it writes the reveal as a contact
  * sheet and an animation, and prints how long the host's work took with and without the engine. */
 #include <ddpm.h>
 #include <errno.h>
@@ -22,6 +22,9 @@ static const char usage[] =
     "  --seed N             the picture's number (7)\n"
     "  --sampler NAME       ddim, dpmpp-2m, unipc, ... (the model's own); an unknown name lists them all\n"
     "  --preview NAME       what frames show: sample (the noisy picture) or prediction (sample)\n"
+    "  --even               timesteps by what one sees, so that each step shows about as much\n"
+    "  --duration SECONDS   the time it takes on any machine, in place of a step a frame\n"
+    "  --easing NAME        with a duration: linear, ease-in, ease-out or ease-in-out (linear)\n"
     "  --provider NAME      auto, cpu or cuda (auto)\n"
     "  --threads N          CPU threads that run the model (the cores less one)\n"
     "  --width N, --height N   picture size, for a model that leaves it open\n"
@@ -31,6 +34,8 @@ static const char usage[] =
 typedef struct settings {
     ddpm_engine_desc engine;
     ddpm_stream_desc stream;
+    /* With a duration of 0 there is a step a frame. */
+    ddpm_playback_desc playback;
     const char *out;
     uint32_t scale;
 } settings;
@@ -66,6 +71,16 @@ static uint64_t number(const char *option, const char *text, uint64_t most) {
     return value;
 }
 
+static double seconds(const char *option, const char *text) {
+    char *end = NULL;
+    const double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !(value > 0.0)) {
+        fprintf(stderr, "reveal: %s: found \"%s\", expected seconds above 0\n", option, text);
+        exit(2);
+    }
+    return value;
+}
+
 /* The place of `text` in a list of names ended by NULL. */
 static uint32_t choice(const char *option, const char *text, const char *const *names) {
     uint32_t i;
@@ -85,9 +100,11 @@ static uint32_t choice(const char *option, const char *text, const char *const *
 static settings parse(int argc, char **argv) {
     static const char *const previews[] = {"prediction", "sample", NULL};
     static const char *const providers[] = {"auto", "cpu", "cuda", NULL};
+    static const char *const easings[] = {"linear", "ease-in", "ease-out", "ease-in-out", NULL};
     static const ddpm_engine_desc engine = DDPM_ENGINE_DESC_INIT;
     static const ddpm_stream_desc stream = DDPM_STREAM_DESC_INIT;
-    settings options = {engine, stream, "out", 8};
+    static const ddpm_playback_desc playback = DDPM_PLAYBACK_DESC_INIT;
+    settings options = {engine, stream, playback, "out", 8};
     int i;
     options.stream.seed = 7;
     options.stream.preview = DDPM_PREVIEW_SAMPLE;
@@ -96,6 +113,10 @@ static settings parse(int argc, char **argv) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (name[0] != '-' && options.engine.model_path == NULL) {
             options.engine.model_path = name;
+            continue;
+        }
+        if (strcmp(name, "--even") == 0) {
+            options.stream.director = 1;
             continue;
         }
         if (value == NULL) {
@@ -113,6 +134,10 @@ static settings parse(int argc, char **argv) {
             }
         } else if (strcmp(name, "--preview") == 0) {
             options.stream.preview = DDPM_PREVIEW_PREDICTION + choice(name, value, previews);
+        } else if (strcmp(name, "--duration") == 0) {
+            options.playback.duration = seconds(name, value);
+        } else if (strcmp(name, "--easing") == 0) {
+            options.playback.easing = DDPM_EASING_LINEAR + choice(name, value, easings);
         } else if (strcmp(name, "--provider") == 0) {
             options.engine.provider = DDPM_PROVIDER_AUTO + choice(name, value, providers);
         } else if (strcmp(name, "--threads") == 0) {
@@ -148,8 +173,9 @@ static void take_frame(ddpm_stream *stream, film *reel) {
 
 /* The frame loop. With a stream it goes on until the picture is finished, else for so many frames.
  * Returns the number of frames; `times_ms` has room for `most`. */
-static size_t run_frames(ddpm_stream *stream, film *reel, uint64_t work, double *times_ms, size_t most) {
+static size_t run_frames(ddpm_stream *stream, int plays, film *reel, uint64_t work, double *times_ms, size_t most) {
     double next = clock_ms();
+    double before = next;
     size_t frames = 0;
     ddpm_result stepped = DDPM_OK;
     while (frames < most && stepped != DDPM_DONE) {
@@ -157,8 +183,9 @@ static size_t run_frames(ddpm_stream *stream, film *reel, uint64_t work, double 
         if (stream != NULL) {
             /* The picture first: the step may be so quick that its picture takes the place of this. */
             take_frame(stream, reel);
-            stepped = check(ddpm_step(stream));
+            stepped = check(plays ? ddpm_stream_tick(stream, (start - before) / 1000.0) : ddpm_step(stream));
         }
+        before = start;
         host_work(work);
         times_ms[frames++] = clock_ms() - start;
         next += FRAME_MS;
@@ -172,6 +199,7 @@ static size_t run_frames(ddpm_stream *stream, film *reel, uint64_t work, double 
 
 int main(int argc, char **argv) {
     settings options = parse(argc, argv);
+    const int plays = options.playback.duration > 0.0;
     ddpm_engine_info info = DDPM_ENGINE_INFO_INIT;
     ddpm_stream_status status = DDPM_STREAM_STATUS_INIT;
     ddpm_engine *engine = NULL;
@@ -203,9 +231,12 @@ int main(int argc, char **argv) {
     }
 
     work = host_work_rounds(WORK_MS);
-    frames = run_frames(NULL, &reel, work, times_ms, QUIET_FRAMES);
+    frames = run_frames(NULL, 0, &reel, work, times_ms, QUIET_FRAMES);
     print_frame_times("engine idle    ", times_ms, frames);
-    frames = run_frames(stream, &reel, work, times_ms, most_frames);
+    if (plays) {
+        check(ddpm_stream_play(stream, &options.playback));
+    }
+    frames = run_frames(stream, plays, &reel, work, times_ms, most_frames);
     print_frame_times("engine stepping", times_ms, frames);
 
     check(ddpm_stream_destroy(stream));

@@ -1,9 +1,10 @@
 // A host with a 60 Hz frame loop and work of its own, in which a picture appears.
 //
-// Each frame copies the newest picture if there is one, asks for one reverse step, and does about
-// 4 ms of other work. It never waits for the library. At the end it writes the reveal as a contact
+// Each frame copies the newest picture if there is one, asks for one reverse step, or for those that a
+// duration makes due, and does about 4 ms of other work. It never waits for the library. At the end it writes the reveal as a contact
 // sheet and an animation, and prints how long the host's work took with and without the engine.
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -29,6 +30,9 @@ constexpr char usage[] =
     "  --seed N             the picture's number (7)\n"
     "  --sampler NAME       ddim, dpmpp-2m, unipc, ... (the model's own); an unknown name lists them all\n"
     "  --preview NAME       what frames show: sample (the noisy picture) or prediction (sample)\n"
+    "  --even               timesteps by what one sees, so that each step shows about as much\n"
+    "  --duration SECONDS   the time it takes on any machine, in place of a step a frame\n"
+    "  --easing NAME        with a duration: linear, ease-in, ease-out or ease-in-out (linear)\n"
     "  --provider NAME      auto, cpu or cuda (auto)\n"
     "  --threads N          CPU threads that run the model (the cores less one)\n"
     "  --width N, --height N   picture size, for a model that leaves it open\n"
@@ -38,6 +42,8 @@ constexpr char usage[] =
 struct settings {
     ddpm::engine_desc engine;
     ddpm::stream_desc stream;
+    // With a duration of 0 there is a step a frame.
+    ddpm::playback_desc playback;
     std::string out = "out";
     std::uint32_t scale = 8;
 };
@@ -76,6 +82,15 @@ std::uint32_t number32(const std::string& option, const std::string& text, std::
     return static_cast<std::uint32_t>(number(option, text, most));
 }
 
+double seconds(const std::string& option, const std::string& text) {
+    char* end = nullptr;
+    const double value = std::strtod(text.c_str(), &end);
+    if (text.empty() || *end != '\0' || !(value > 0.0)) {
+        fail(option + ": found \"" + text + "\", expected seconds above 0", 2);
+    }
+    return value;
+}
+
 // The place of `text` in a list of names.
 std::uint32_t choice(const std::string& option, const std::string& text, std::initializer_list<const char*> names) {
     std::uint32_t place = 0;
@@ -100,6 +115,10 @@ settings parse(int argc, char** argv) {
             options.engine.model_path = argv[i];
             continue;
         }
+        if (name == "--even") {
+            options.stream.director = 1;
+            continue;
+        }
         if (++i == argc) {
             fail(std::string("no value for ") + name + "\n" + usage, 2);
         }
@@ -114,6 +133,11 @@ settings parse(int argc, char** argv) {
             options.stream.solver_order = sampler.order;
         } else if (name == "--preview") {
             options.stream.preview = DDPM_PREVIEW_PREDICTION + choice(name, value, {"prediction", "sample"});
+        } else if (name == "--duration") {
+            options.playback.duration = seconds(name, value);
+        } else if (name == "--easing") {
+            options.playback.easing =
+                DDPM_EASING_LINEAR + choice(name, value, {"linear", "ease-in", "ease-out", "ease-in-out"});
         } else if (name == "--provider") {
             options.engine.provider = DDPM_PROVIDER_AUTO + choice(name, value, {"auto", "cpu", "cuda"});
         } else if (name == "--threads") {
@@ -145,18 +169,21 @@ void take_frame(ddpm::stream& stream, film* reel) {
 }
 
 // The frame loop. With a stream it goes on until the picture is finished, else for so many frames.
-std::vector<double> run_frames(ddpm::stream* stream, film* reel, std::uint64_t work, std::size_t most) {
+std::vector<double> run_frames(ddpm::stream* stream, bool plays, film* reel, std::uint64_t work, std::size_t most) {
     std::vector<double> times_ms;
     times_ms.reserve(most);
     double next = clock_ms();
+    double before = next;
     auto stepped = ddpm::step_outcome::accepted;
     while (times_ms.size() < most && stepped != ddpm::step_outcome::done) {
         const double start = clock_ms();
         if (stream != nullptr) {
             // The picture first: the step may be so quick that its picture takes the place of this.
             take_frame(*stream, reel);
-            stepped = check(stream->step());
+            const std::chrono::duration<double, std::milli> passed(start - before);
+            stepped = check(plays ? stream->tick(passed) : stream->step());
         }
+        before = start;
         host_work(work);
         times_ms.push_back(clock_ms() - start);
         next += frame_ms;
@@ -187,9 +214,16 @@ void reveal(const settings& options, film* reel) {
     }
 
     const std::uint64_t work = host_work_rounds(work_ms);
-    auto idle = run_frames(nullptr, reel, work, quiet_frames);
+    auto idle = run_frames(nullptr, false, reel, work, quiet_frames);
     print_frame_times("engine idle    ", idle.data(), idle.size());
-    auto stepping = run_frames(&stream, reel, work, most_frames);
+    const bool plays = options.playback.duration > 0.0;
+    if (plays) {
+        const auto played = stream.play(options.playback);
+        if (!played) {
+            fail(played.error().message);
+        }
+    }
+    auto stepping = run_frames(&stream, plays, reel, work, most_frames);
     print_frame_times("engine stepping", stepping.data(), stepping.size());
 }
 

@@ -1,7 +1,7 @@
 //! A host with a 60 Hz frame loop and work of its own, in which a picture appears.
 //!
-//! Each frame copies the newest picture if there is one, asks for one reverse step, and does about
-//! 4 ms of other work. It never waits for the library. At the end it writes the reveal as a contact
+//! Each frame copies the newest picture if there is one, asks for one reverse step, or for those that a
+//! duration makes due, and does about 4 ms of other work. It never waits for the library. At the end it writes the reveal as a contact
 //! sheet and an animation, and prints how long the host's work took with and without the engine.
 
 #[path = "common/film.rs"]
@@ -14,7 +14,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use ddpm::engine::{Engine, EngineConfig, Preview, Provider, StepOutcome, Stream, StreamConfig};
+use ddpm::engine::{
+    Easing, Engine, EngineConfig, PlaybackConfig, Preview, Provider, StepOutcome, Stream,
+    StreamConfig,
+};
 use ddpm::model::ModelConfig;
 use ddpm::sampler::{Sampler, SamplerConfig};
 use film::Film;
@@ -29,6 +32,9 @@ const USAGE: &str = "usage: reveal MODEL [options]
   --seed N             the picture's number (7)
   --sampler NAME       ddim, dpmpp-2m, unipc, ... (the model's own); an unknown name lists them all
   --preview NAME       what frames show: sample (the noisy picture) or prediction (sample)
+  --even               timesteps by what one sees, so that each step shows about as much
+  --duration SECONDS   the time it takes on any machine, in place of a step a frame
+  --easing NAME        with a duration: linear, ease-in, ease-out or ease-in-out (linear)
   --provider NAME      auto, cpu or cuda (auto)
   --threads N          CPU threads that run the model (the cores less one)
   --width N, --height N   picture size, for a model that leaves it open
@@ -39,6 +45,9 @@ const USAGE: &str = "usage: reveal MODEL [options]
 pub struct Settings {
     engine: EngineConfig,
     stream: StreamConfig,
+    /// `None` is a step a frame.
+    duration: Option<f64>,
+    easing: Easing,
     /// `None` is the model's own.
     steps: Option<usize>,
     /// With the order that its name stands for; `None` is the model's own.
@@ -61,6 +70,13 @@ fn number<T: FromStr>(option: &str, text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{option}: found \"{text}\", expected a whole number"))
 }
 
+fn seconds(option: &str, text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|&seconds: &f64| seconds > 0.0)
+        .ok_or_else(|| format!("{option}: found \"{text}\", expected seconds above 0"))
+}
+
 fn choice<T: Copy>(option: &str, text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice).ok_or_else(|| {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
@@ -74,10 +90,22 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, St
     let mut stream = StreamConfig { preview: Preview::Sample, ..StreamConfig::default() };
     stream.start.seed = 7;
     let engine = EngineConfig::new(&model);
-    let (steps, sampler) = (None, None);
-    let mut settings = Settings { engine, stream, steps, sampler, out: "out".into(), scale: 8 };
-    let Settings { engine, stream, steps, sampler, out, scale } = &mut settings;
+    let mut settings = Settings {
+        engine,
+        stream,
+        duration: None,
+        easing: Easing::Linear,
+        steps: None,
+        sampler: None,
+        out: "out".into(),
+        scale: 8,
+    };
+    let Settings { engine, stream, duration, easing, steps, sampler, out, scale } = &mut settings;
     while let Some(name) = arguments.next() {
+        if name == "--even" {
+            stream.director = true;
+            continue;
+        }
         let value = arguments.next().ok_or_else(|| format!("no value for {name}\n{USAGE}"))?;
         match name.as_str() {
             "--steps" => *steps = Some(number(&name, &value)?),
@@ -90,6 +118,11 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Settings, St
                 let previews =
                     [("prediction", Preview::PredOriginalSample), ("sample", Preview::Sample)];
                 stream.preview = choice(&name, &value, &previews)?;
+            }
+            "--duration" => *duration = Some(seconds(&name, &value)?),
+            "--easing" => {
+                *easing =
+                    choice(&name, &value, &Easing::ALL.map(|easing| (easing.name(), easing)))?;
             }
             "--provider" => {
                 let providers =
@@ -124,6 +157,7 @@ fn take_frame(stream: &Stream, film: &mut Film) -> ddpm::error::Result<()> {
 /// Gives the milliseconds of the host's work in each frame.
 fn run_frames(
     stream: Option<&Stream>,
+    plays: bool,
     film: &mut Film,
     work: &HostWork,
     most: usize,
@@ -132,11 +166,11 @@ fn run_frames(
     let mut pace = FramePace::start();
     let mut stepped = StepOutcome::Accepted;
     while times_ms.len() < most && stepped != StepOutcome::Done {
-        pace.begin();
+        let passed = pace.begin();
         if let Some(stream) = stream {
             // The picture first: the step may be so quick that its picture takes the place of this.
             take_frame(stream, film)?;
-            stepped = stream.step()?;
+            stepped = if plays { stream.tick(passed)? } else { stream.step()? };
         }
         work.run();
         times_ms.push(pace.worked_ms());
@@ -169,8 +203,13 @@ pub fn reveal(settings: Settings) -> Result<(), Box<dyn Error>> {
     }
 
     let work = HostWork::lasting(WORK_MS);
-    print_frame_times("engine idle    ", run_frames(None, &mut film, &work, QUIET_FRAMES)?);
-    let stepping = run_frames(Some(&stream), &mut film, &work, MOST_FRAMES)?;
+    print_frame_times("engine idle    ", run_frames(None, false, &mut film, &work, QUIET_FRAMES)?);
+    if let Some(duration) = settings.duration {
+        let easing = settings.easing;
+        stream.play(PlaybackConfig { easing, ..PlaybackConfig::new(duration) })?;
+    }
+    let plays = settings.duration.is_some();
+    let stepping = run_frames(Some(&stream), plays, &mut film, &work, MOST_FRAMES)?;
     print_frame_times("engine stepping", stepping);
     drop(stream);
     engine.close()?;

@@ -168,21 +168,22 @@ fn frames(path: &Path) -> (u32, Vec<Vec<u8>>) {
     (reader.info().width, frames)
 }
 
-#[test]
-fn reveal_writes_the_same_pictures_in_every_language() {
+/// What the example writes in C, C++ and Rust: the sheet and the animation, as `frames` gives them.
+fn revealed(name: &str, options: &str) -> Vec<[(u32, Vec<Vec<u8>>); 2]> {
     let scratch = Path::new(SCRATCH).join("c_api");
     let model = models().join("open_size.onnx");
     let arguments = |out: &Path| {
-        let options = "--steps 12 --seed 5 --sampler ddim --scale 3 --width 10 --height 6 --provider cpu --threads 1";
+        let always =
+            "--seed 5 --sampler ddim --scale 3 --width 10 --height 6 --provider cpu --threads 1";
         let mut arguments = vec![model.to_str().unwrap().to_owned(), "--out".to_owned()];
         arguments.push(out.to_str().unwrap().to_owned());
-        arguments.extend(options.split(' ').map(str::to_owned));
+        arguments.extend(always.split(' ').chain(options.split(' ')).map(str::to_owned));
         arguments
     };
     let mut written = Vec::new();
-    for (name, source) in [("reveal", "examples/reveal.c"), ("reveal_cpp", "examples/reveal.cpp")] {
-        let out = scratch.join(format!("{name}.out"));
-        let program = compile(name, source, Link::Shared, &[]);
+    for (language, source) in [("c", "examples/reveal.c"), ("cpp", "examples/reveal.cpp")] {
+        let out = scratch.join(format!("{name}_{language}.out"));
+        let program = compile(&format!("{name}_{language}"), source, Link::Shared, &[]);
         let output = expect_code(Command::new(&program).args(arguments(&out)), 0);
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(said.contains("engine stepping: p50 "), "{said}");
@@ -190,19 +191,34 @@ fn reveal_writes_the_same_pictures_in_every_language() {
         assert!(said.contains(out.join("reveal.png").to_str().unwrap()), "{said}");
         written.push(out);
     }
-    let out = scratch.join("reveal_rust.out");
+    let out = scratch.join(format!("{name}_rust.out"));
     reveal::reveal(reveal::parse(arguments(&out).into_iter()).unwrap()).unwrap();
     written.push(out);
-
     let pictures = written
         .iter()
-        .map(|out| (frames(&out.join("reveal-sheet.png")), frames(&out.join("reveal.png"))));
-    let pictures: Vec<_> = pictures.collect();
-    let (sheet, animation) = &pictures[0];
+        .map(|out| ["reveal-sheet.png", "reveal.png"].map(|name| frames(&out.join(name))));
+    pictures.collect()
+}
+
+#[test]
+fn reveal_writes_the_same_pictures_in_every_language() {
+    let pictures = revealed("reveal", "--steps 12 --even");
+    let [sheet, animation] = &pictures[0];
     assert_eq!(sheet.0, 10 * (30 + 4) + 4);
     // A frame for each step, none lost, however quick the steps.
     assert_eq!((animation.0, animation.1.len()), (30, 12));
     assert!(pictures.iter().all(|others| *others == pictures[0]));
+}
+
+#[test]
+fn reveal_in_a_given_time_ends_in_the_same_picture() {
+    // As many steps as are made on the slowest machine; how many frames are seen of them is its affair.
+    let pictures = revealed("reveal_timed", "--steps 8 --easing ease-in-out --duration 0.4");
+    let last = |pictures: &[(u32, Vec<Vec<u8>>); 2]| pictures[1].1.last().unwrap().clone();
+    for each in &pictures {
+        assert!((1..=8).contains(&each[1].1.len()), "{} frames", each[1].1.len());
+        assert_eq!(last(each), last(&pictures[0]));
+    }
 }
 
 #[test]
@@ -212,6 +228,8 @@ fn examples_refuse_what_they_do_not_know() {
         (&["m.onnx", "--steps", "many"][..], "--steps: found \"many\""),
         (&["m.onnx", "--sampler", "best"], "sampler: found \"best\", expected one of ddpm, ddim,"),
         (&["m.onnx", "--speed", "9"], "unknown option --speed"),
+        (&["m.onnx", "--duration", "0"], "--duration: found \"0\""),
+        (&["m.onnx", "--even", "--easing", "bouncy"], "--easing: found \"bouncy\""),
         (&[], "usage: reveal MODEL"),
     ] {
         let output = expect_code(Command::new(&program).args(arguments), 2);

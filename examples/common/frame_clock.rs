@@ -18,8 +18,12 @@ impl FramePace {
         Self { next: now, began: now }
     }
 
-    pub fn begin(&mut self) {
-        self.began = Instant::now();
+    /// Seconds since the frame before began; since the start for the first.
+    pub fn begin(&mut self) -> f64 {
+        let now = Instant::now();
+        let passed = now.duration_since(self.began).as_secs_f64();
+        self.began = now;
+        passed
     }
 
     /// Milliseconds since `begin`.
