@@ -63,17 +63,14 @@ impl Director {
         })
     }
 
-    /// Makes a row of the pilot, if there is one. Blocks for a run of the model.
-    ///
-    /// Errors: what the model gives; the streams that wait for this pilot have to fail with it.
+    /// Makes a row of the pilot, if there is one. Blocks for a run of the model. Gives the error that the
+    /// pilot ended with, if it did: the streams of its kind that wait have to fail with it.
     pub(super) fn fly(
         &mut self,
         denoiser: &mut dyn Denoiser,
         stopper: &dyn Stopper,
-    ) -> std::result::Result<(), (Kind, Error)> {
-        let Some(mut pilot) = self.pilot.take() else {
-            return Ok(());
-        };
+    ) -> Option<(Kind, Error)> {
+        let mut pilot = self.pilot.take()?;
         match pilot.fly(denoiser) {
             Ok(true) => self.pilot = Some(pilot),
             Ok(false) => {
@@ -84,9 +81,9 @@ impl Director {
             }
             // Meant for a call before this one: the run is as it was.
             Err(_) if stopper.was_broken_off() => self.pilot = Some(pilot),
-            Err(error) => return Err((pilot.kind, error)),
+            Err(error) => return Some((pilot.kind, error)),
         }
-        Ok(())
+        None
     }
 }
 

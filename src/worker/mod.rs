@@ -366,7 +366,7 @@ fn serve_once<I>(
     requests.append(&mut chosen);
     served?;
     let flown = contained("a pilot run", || Ok(director.fly(denoiser, watch.stopper)))?;
-    if let Err((kind, error)) = flown {
+    if let Some((kind, error)) = flown {
         let error = closing().unwrap_or(error);
         let of_kind = |request: &&mut Request| request.core().awaits_director_of(&kind);
         requests.iter_mut().filter(of_kind).for_each(|request| request.fail(error.clone()));

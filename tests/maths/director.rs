@@ -70,8 +70,8 @@ fn changes_of_frames_are_even_whether_they_are_smooth_or_noise() {
         let place = 1000.0 * eased(timestep);
         (0..1000).map(|at| if place <= f64::from(at) { 1.0 } else { -1.0 }).collect()
     };
-    let previews: [(&str, &dyn Fn(f64) -> Vec<f32>); 2] =
-        [("straight", &straight), ("jumps", &jumps)];
+    type Preview<'a> = &'a dyn Fn(f64) -> Vec<f32>;
+    let previews: [(&str, Preview<'_>); 2] = [("straight", &straight), ("jumps", &jumps)];
     for shown in BOTH {
         for (name, preview) in previews {
             let change = pilot(&reals(&plain(1000, 32)), shown, preview);
