@@ -28,7 +28,7 @@ use common::{Arguments, ask, ddim, engine_config, fault, loaded, models};
 
 const ROUNDS: usize = 4;
 /// Blocks of each way in a round, and how long one lasts.
-const BLOCKS: usize = 6;
+const BLOCKS: usize = 4;
 const BLOCK_MS: f64 = 600.0;
 /// How this program is told to be ONNX Runtime alone.
 const BARE: &str = "--bare";
