@@ -49,7 +49,8 @@ impl Checkpoints {
         self.states.iter_mut().for_each(|state| state.step_index = 0);
     }
 
-    /// The latest kept state at or before `step`. Does not allocate or block.
+    /// The latest kept state at or before `step`, whichever start and timesteps it is of:
+    /// [`Run::seek_start`] looks at that. Does not allocate or block.
     pub fn nearest(&self, step: usize) -> Option<&RunState> {
         let kept = |state: &&RunState| (1..=step).contains(&state.step_index);
         self.states.iter().rev().find(kept)

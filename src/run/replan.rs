@@ -63,6 +63,13 @@ impl Run {
         self.takes_timesteps
     }
 
+    /// The fewest timesteps that a new list can have: those of the steps taken, that of the next, and
+    /// those up to the last branch, which is to stay in the run. Does not allocate or block.
+    pub fn least_steps(&self) -> usize {
+        let last = self.start.branches.last().map_or(0, |branch| branch.step as usize);
+        self.steps().min(self.step_index.max(last) + 1)
+    }
+
     /// Replaces the run's timesteps by `list`, which must have those of the steps taken and of the step
     /// that comes next at its beginning. `model` is the one the run was made for.
     ///

@@ -155,7 +155,8 @@ impl StreamCore {
                 fewest => fewest,
             },
         };
-        match should_shorten(left, affordable, fewest as usize) {
+        let least = work.run.least_steps().saturating_sub(made);
+        match should_shorten(left, affordable, least.max(fewest as usize)) {
             Some(left) if work.run.can_replan() => self.shorten(work, left),
             _ => Ok(()),
         }

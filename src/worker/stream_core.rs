@@ -162,6 +162,12 @@ impl StreamCore {
     /// has none left is done. Errors: `InvalidArgument`, `OutOfMemory`.
     pub(crate) fn new(model: &ModelConfig, run: Run, options: Options) -> Result<Self> {
         let (step, steps, seed) = (run.step_index(), run.steps(), run.seed());
+        let [batch, ..] = run.shape();
+        if batch != 1 {
+            return Err(Error::invalid_argument(format!(
+                "run: found one of {batch} samples, expected 1: a stream reveals one"
+            )));
+        }
         if steps > MAX_STEPS {
             return Err(Error::invalid_argument(format!(
                 "steps: found {steps}, expected at most {MAX_STEPS}"

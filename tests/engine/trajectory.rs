@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use ddpm::engine::{Branch, Easing, PlaybackConfig, Priority};
-use ddpm::run::RunStart;
+use ddpm::onnx::write_blob;
+use ddpm::run::{Run, RunStart};
 
 use super::*;
 
@@ -97,6 +98,11 @@ fn a_saved_run_is_taken_up_where_it_stood_by_its_own_model_only() {
     assert!(error.message().contains("of the model"), "{error}");
     assert!(engine.load_stream(&saved[..saved.len() / 2], &shown).is_err());
     assert!(engine.load_stream(b"a picture", &shown).is_err());
+    let info = engine.info().unwrap();
+    let two = Run::new(&info.model, &config.sampler.unwrap(), 6, 2).unwrap();
+    let two = write_blob(&two, &info.model, &info.fingerprint).unwrap();
+    let error = engine.load_stream(&two, &shown).unwrap_err();
+    assert_eq!(error.message(), "run: found one of 2 samples, expected 1: a stream reveals one");
     let start = RunStart { seed: 3, ..RunStart::default() };
     let error = engine.load_stream(&saved, &StreamConfig { start, ..shown }).unwrap_err();
     assert!(error.message().starts_with("start: found one"), "{error}");
@@ -161,6 +167,21 @@ fn a_playback_ends_with_its_time_and_shows_what_a_run_of_its_steps_shows() {
         let error = stream.play(PlaybackConfig::new(duration)).unwrap_err();
         assert!(error.message().starts_with("duration: found"), "{error}");
     }
+}
+
+#[test]
+fn a_hurried_playback_keeps_the_branches_ahead() {
+    let engine = portraits();
+    let stream = engine.stream(&sampled(Sampler::Ddpm, 20, 6)).unwrap();
+    let branch = stream.branch(Branch { step: 15, seed: 99, variation: 0.5 }).unwrap();
+    seek(&branch, 2);
+    // Over before its second step, on any machine that needs to be hurried.
+    branch.play(PlaybackConfig { fewest_steps: 1, ..PlaybackConfig::new(1e-3) }).unwrap();
+    branch.tick(1.0).unwrap();
+    picture(&branch);
+    let status = branch.status();
+    assert_eq!(status.state, StreamState::Done);
+    assert!((16..=20).contains(&status.steps), "{status:?}");
 }
 
 #[test]

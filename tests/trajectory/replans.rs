@@ -226,7 +226,11 @@ fn bad_lists_are_refused_and_change_nothing() {
     let other = ddpm::model::ModelConfig::ddpm(3, 3, 5);
     let error = run.replan(&other, &old).unwrap_err();
     assert_eq!(error.to_string(), "model: found samples of [3, 3, 5], expected [1, 3, 5]");
+    // One less than the last branch needs was refused above; so few are enough.
+    assert_eq!((run.least_steps(), case.run().least_steps()), (5, 5));
+    case.run().replan(&case.model, &old[..5]).unwrap();
     step_and_compare(&mut run, &mut denoiser, 8, &case.straight());
+    assert_eq!(run.least_steps(), 8);
     // A run that is over has no rest.
     let mut longer = old.clone();
     longer.push(1);

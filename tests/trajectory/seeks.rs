@@ -134,35 +134,38 @@ fn states_of_another_way_are_passed_by() {
 
 #[test]
 fn a_branch_shares_the_checkpoints_before_it() {
-    let plain = case(Sampler::DpmppSde, 8, RunStart { seed: 1, ..RunStart::default() });
-    let (mut run, mut denoiser) = (plain.run(), plain.denoiser());
-    let mut kept = Checkpoints::new(&run, usize::MAX).unwrap();
-    while run.step_index() < 8 {
-        run.step(&mut denoiser).unwrap();
-        kept.record(&run);
+    // By the noise of its steps alone, and by that of the sample alone.
+    for (kind, variation) in [(Sampler::DpmppSde, 0.0), (Sampler::Dpmpp, 0.5)] {
+        let plain = case(kind, 8, RunStart { seed: 1, ..RunStart::default() });
+        let (mut run, mut denoiser) = (plain.run(), plain.denoiser());
+        let mut kept = Checkpoints::new(&run, usize::MAX).unwrap();
+        while run.step_index() < 8 {
+            run.step(&mut denoiser).unwrap();
+            kept.record(&run);
+        }
+        let branches = vec![Branch { step: 5, seed: 7, variation }];
+        let branched = case(kind, 8, RunStart { branches, ..plain.start.clone() });
+        let straight = branched.straight();
+        let mut child = branched.run();
+        let mut copied = Checkpoints::new(&child, usize::MAX).unwrap();
+        kept.copy_up_to(&mut copied, 5);
+        assert_eq!(copied.nearest(8).map(RunState::step_index), Some(5));
+        child.seek_start(&copied, 8).unwrap();
+        assert_eq!((child.step_index(), Shown::of(&child)), (5, straight[5].clone()));
+        step_and_compare(&mut child, &mut denoiser, 8, &straight);
+        // Those behind the branch are the parent's own: they are not the child's.
+        kept.copy_up_to(&mut copied, 8);
+        child.seek_start(&copied, 3).unwrap();
+        child.seek_start(&copied, 7).unwrap();
+        assert_eq!(child.step_index(), 5);
+        step_and_compare(&mut child, &mut denoiser, 7, &straight);
+        // Nothing of another distance or shape is copied.
+        let mut sparse = Checkpoints::new(&run, room_for(&run, 3)).unwrap();
+        let other = case(Sampler::Ddpm, 8, RunStart::default()).run();
+        let mut smaller = Checkpoints::new(&other, usize::MAX).unwrap();
+        for other in [&mut sparse, &mut smaller] {
+            kept.copy_up_to(other, 8);
+            assert!(other.nearest(8).is_none());
+        }
     }
-    let branches = vec![Branch { step: 5, seed: 7, variation: 0.5 }];
-    let branched = case(Sampler::DpmppSde, 8, RunStart { branches, ..plain.start.clone() });
-    let straight = branched.straight();
-    let mut child = branched.run();
-    let mut copied = Checkpoints::new(&child, usize::MAX).unwrap();
-    kept.copy_up_to(&mut copied, 5);
-    assert_eq!(copied.nearest(8).map(RunState::step_index), Some(5));
-    child.seek_start(&copied, 8).unwrap();
-    assert_eq!((child.step_index(), Shown::of(&child)), (5, straight[5].clone()));
-    step_and_compare(&mut child, &mut denoiser, 8, &straight);
-    // Those behind the branch are the parent's own: they are not the child's.
-    kept.copy_up_to(&mut copied, 8);
-    child.seek_start(&copied, 3).unwrap();
-    child.seek_start(&copied, 7).unwrap();
-    assert_eq!(child.step_index(), 5);
-    step_and_compare(&mut child, &mut denoiser, 7, &straight);
-    // Nothing of another distance or shape is copied.
-    let mut sparse = Checkpoints::new(&child, room_for(&child, 3)).unwrap();
-    kept.copy_up_to(&mut sparse, 8);
-    assert!(sparse.nearest(8).is_none());
-    let mut of_ddpm = Checkpoints::new(&case(Sampler::Ddpm, 8, RunStart::default()).run(), 1 << 20);
-    let of_ddpm = of_ddpm.as_mut().unwrap();
-    kept.copy_up_to(of_ddpm, 8);
-    assert!(of_ddpm.nearest(8).is_none());
 }
