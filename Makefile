@@ -20,7 +20,7 @@ INCLUDES := -Iinclude -Ibindings/cpp -Itests/c
 LINK := -L$(RELEASE) -lddpm -Wl,-rpath,$(abspath $(RELEASE)) -lpthread -ldl -lm
 HELPERS := examples/common/film.c examples/common/frame_clock.c examples/common/png.c
 
-.PHONY: help demo test check format lint hosts header doc deny bench soak valgrind fetch clean
+.PHONY: help demo test check format lint hosts header doc deny loom bench soak valgrind fetch clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -70,6 +70,10 @@ deny: ## licences, advisories and sources of the dependencies, where cargo-deny 
 
 header: ## write include/ddpm.h anew from src/ffi
 	DDPM_UPDATE_HEADER=1 $(CARGO) test -p ddpm --test header
+
+loom: ## model-check the hand-off between threads
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \
+	    $(CARGO) test --release -p ddpm --no-default-features --lib loom_
 
 bench: fetch ## the benchmarks
 	$(CARGO) bench -p ddpm

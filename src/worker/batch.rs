@@ -267,10 +267,11 @@ impl Batch {
         members.dedup();
         loop {
             let call = watch.calls.begin(members.len());
-            let joined = members.iter().filter(|&&index| requests[index].join(watch.calls, call));
-            let outcome = match joined.count() {
-                0 => Ok(()),
-                _ => self.call(range.clone(), denoiser),
+            members.iter().for_each(|&index| requests[index].join(watch.calls, call));
+            // Asked for after all have joined: one that did may have left while others joined.
+            let outcome = match watch.calls.is_wanted() {
+                false => Ok(()),
+                true => self.call(range.clone(), denoiser),
             };
             watch.calls.end();
             match outcome {

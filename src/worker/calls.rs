@@ -6,7 +6,7 @@
 //! have begun: the count is of one call only, and a call that was broken off by mistake is made again.
 //! This module must not know models or queues.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::sync::{AtomicU64, Ordering};
 
 const COUNT_BITS: u32 = 16;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
@@ -31,6 +31,11 @@ impl Calls {
         let count = (streams as u64).min(COUNT_MASK);
         self.word.store(call << COUNT_BITS | count, Ordering::SeqCst);
         call
+    }
+
+    /// Worker: whether a stream wants the call. The last that leaves after this breaks it off.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.word.load(Ordering::SeqCst) & COUNT_MASK > 0
     }
 
     /// Worker: it ended. Whoever leaves from now on leaves nothing.

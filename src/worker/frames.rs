@@ -9,15 +9,13 @@ use std::fmt;
 use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ModelConfig;
 
 use super::frame_format::{ALIGNMENT, FrameFormat, Layout};
 use super::internal;
+use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use super::triple_buffer::{Reader, Writer, triple_buffer};
 
 /// Which frame was copied or acquired.
@@ -164,7 +162,7 @@ impl Frames {
         // The word has the lower half. The whole number was written before the word and only grows, so
         // the frame's is the greatest with that lower half that is not above it.
         let newest = self.generation.load(Ordering::Relaxed);
-        newest - u64::from((newest as u32).wrapping_sub(published as u32))
+        newest.wrapping_sub(u64::from((newest as u32).wrapping_sub(published as u32)))
     }
 
     /// Host: copies the newest frame, if it is of the epoch that `current` gives and was not taken

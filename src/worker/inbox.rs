@@ -8,10 +8,10 @@
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use super::sync::{Receiver, Sender, TryRecvError, bounded};
 
-/// How long the worker dozes before it sleeps.
-const DOZE: Duration = Duration::from_millis(100);
+/// How long the worker dozes before it sleeps. A nap ends by itself; the model checker looks at the sleep.
+const DOZE: Duration = Duration::from_millis(if cfg!(all(test, loom)) { 0 } else { 100 });
 
 /// What a step waits for at most because the worker dozes.
 const NAP: Duration = Duration::from_micros(500);
@@ -73,6 +73,10 @@ impl<T> Inbox<T> {
                 Err(TryRecvError::Empty) if is_over() => return None,
                 Err(TryRecvError::Empty) => thread::park_timeout(NAP),
             }
+        }
+        // What was sent to wake the worker may have been drained since it last looked.
+        if is_over() {
+            return None;
         }
         self.queue.recv().ok().flatten()
     }

@@ -1,7 +1,6 @@
 //! The way from one stream to the worker.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::inbox::{Outbox, rouse};
 use super::progress::{Goal, Ticket};
 use super::request::Request;
 use super::stream_core::{StepOutcome, StreamCore};
+use super::sync::{AtomicUsize, Ordering};
 use super::{MAX_STREAMS, Shared, closed};
 
 /// The way from one stream to the worker. Outlives the worker.
@@ -101,7 +101,7 @@ impl<I> Link<I> {
         }
     }
 
-    fn ask(&self, core: &Arc<StreamCore>, goal: Goal) -> Result<StepOutcome> {
+    pub(super) fn ask(&self, core: &Arc<StreamCore>, goal: Goal) -> Result<StepOutcome> {
         self.check_open()?;
         match core.ask(goal)? {
             Ok(ticket) => self.show(core, ticket).map(|()| StepOutcome::Accepted),

@@ -16,10 +16,17 @@ mod frame_format;
 mod frames;
 mod inbox;
 mod link;
+#[cfg(all(test, loom))]
+mod loom_frames;
+#[cfg(all(test, loom))]
+mod loom_streams;
+#[cfg(all(test, loom))]
+mod loom_sync;
 mod playback;
 mod progress;
 mod request;
 mod stream_core;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod trajectory;
@@ -29,11 +36,8 @@ mod triple_buffer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Denoiser, Stopper};
@@ -52,6 +56,7 @@ use director::Director;
 use inbox::{Inbox, Outbox, inbox, rouse};
 use link::Shown;
 use request::Request;
+use sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering};
 
 /// The thread's name, as debuggers and profilers show it.
 const THREAD_NAME: &str = "ddpm-worker";
@@ -121,34 +126,12 @@ impl<I: Send + Sync + 'static> Worker<I> {
         max_batch: usize,
         load: impl FnOnce() -> Result<Loaded<I>> + Send + 'static,
     ) -> Result<Self> {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(LoadState::Loading),
-            phase: AtomicU8::new(EngineState::Loading as u8),
-            changed: Condvar::new(),
-            closing: AtomicBool::new(false),
-            calls: Calls::default(),
-            stopper,
-            streams: Arc::new(AtomicUsize::new(0)),
-            step_time: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(stopper));
         let (outbox, mut inbox) = inbox(MAX_STREAMS);
         let own = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name(THREAD_NAME.to_owned())
-            .spawn(move || {
-                // What panics is contained where it is called; this is for what nobody thought of.
-                let served = contained("the worker", || {
-                    serve(&own, &mut inbox, max_batch, load);
-                    Ok(())
-                });
-                if let Err(error) = served {
-                    fail_until_closed(&own, &mut inbox, Vec::new(), error);
-                }
-                // The queue lives as long as the streams do, and keeps what is in it: whoever waits
-                // for one of these must not wait any longer. See also `Link::show`.
-                inbox.drain().filter_map(Shown::request).for_each(drop);
-                own.set(LoadState::Closed);
-            })
+            .spawn(move || live(&own, &mut inbox, max_batch, load))
             .map_err(|error| {
                 Error::new(ErrorKind::Internal, format!("no thread for the worker: {error}"))
             })?;
@@ -221,9 +204,7 @@ impl<I: Send + Sync + 'static> Worker<I> {
 
 impl<I> Worker<I> {
     fn ask_to_stop(&self) {
-        self.shared.closing.store(true, Ordering::SeqCst);
-        self.shared.stopper.stop();
-        self.outbox.wake();
+        self.shared.close(&self.outbox);
         rouse(&self.thread_handle);
     }
 }
@@ -254,6 +235,26 @@ impl<I> LoadState<I> {
 }
 
 impl<I> Shared<I> {
+    fn new(stopper: Arc<dyn Stopper>) -> Self {
+        Self {
+            state: Mutex::new(LoadState::Loading),
+            phase: AtomicU8::new(EngineState::Loading as u8),
+            changed: Condvar::new(),
+            closing: AtomicBool::new(false),
+            calls: Calls::default(),
+            stopper,
+            streams: Arc::new(AtomicUsize::new(0)),
+            step_time: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes the worker end soon.
+    fn close(&self, outbox: &Outbox<Shown>) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.stopper.stop();
+        outbox.wake();
+    }
+
     fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }
@@ -290,6 +291,27 @@ fn internal(what: &str) -> Error {
 }
 
 /// The life of the thread.
+fn live<I>(
+    shared: &Shared<I>,
+    inbox: &mut Inbox<Shown>,
+    max_batch: usize,
+    load: impl FnOnce() -> Result<Loaded<I>>,
+) {
+    // What panics is contained where it is called; this is for what nobody thought of.
+    let served = contained("the worker", || {
+        serve(shared, inbox, max_batch, load);
+        Ok(())
+    });
+    if let Err(error) = served {
+        fail_until_closed(shared, inbox, Vec::new(), error);
+    }
+    // The queue lives as long as the streams do, and keeps what is in it: whoever waits for one of
+    // these must not wait any longer. See also `Link::show`.
+    inbox.drain().filter_map(Shown::request).for_each(drop);
+    shared.set(LoadState::Closed);
+}
+
+/// Serves streams until the engine closes.
 fn serve<I>(
     shared: &Shared<I>,
     inbox: &mut Inbox<Shown>,

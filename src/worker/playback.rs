@@ -3,7 +3,6 @@
 //! The host's ticks say how many steps are due (see [`pacing`](crate::pacing)); the worker drops timesteps
 //! where what is left would end late. This module must not know queues.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
@@ -11,6 +10,7 @@ use crate::pacing::{Easing, Playback, even_shares, kept_rows, kept_shares, shoul
 
 use super::progress::Goal;
 use super::stream_core::{StepOutcome, StreamCore, Work};
+use super::sync::Ordering;
 
 /// How fast a new measurement counts: the last four or so steps decide.
 const FORGET: f64 = 0.25;

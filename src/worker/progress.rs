@@ -7,7 +7,7 @@
 //!
 //! Nobody waits here. This module must not know runs, frames or channels.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use super::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// What a stream is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +35,21 @@ enum Phase {
     Seeking,
     /// There, and its frame is being published.
     Arrived,
+    /// As good as idle, but the worker looks once more whether there is a goal: whoever waits is not
+    /// told that nothing is in flight before it has.
+    Stopping,
     Done,
     Cancelled,
     Failed,
 }
 
-const PHASES: [Phase; 8] = [
+const PHASES: [Phase; 9] = [
     Phase::Idle,
     Phase::Stepping,
     Phase::Committed,
     Phase::Seeking,
     Phase::Arrived,
+    Phase::Stopping,
     Phase::Done,
     Phase::Cancelled,
     Phase::Failed,
@@ -196,7 +200,9 @@ impl Progress {
         let word = self.load();
         let (step, state) = match word.phase {
             Phase::Idle => (word.step, StreamState::Idle),
-            Phase::Stepping | Phase::Seeking | Phase::Arrived => (word.step, StreamState::Stepping),
+            Phase::Stepping | Phase::Seeking | Phase::Arrived | Phase::Stopping => {
+                (word.step, StreamState::Stepping)
+            }
             // Its frame may not be there yet, so the step does not show as finished yet.
             Phase::Committed => (word.step.saturating_sub(1), StreamState::Stepping),
             Phase::Done => (word.step, StreamState::Done),
@@ -214,14 +220,18 @@ impl Progress {
                 (Phase::Done | Phase::Cancelled, _) => return Begin::Over,
                 (Phase::Failed, _) => return Begin::Failed,
                 _ if self.is_paused() => return Begin::Paused,
-                (Phase::Idle, Goal::Next) => {
-                    self.goal.store(goal_word(word.epoch, word.step + 1), Ordering::SeqCst);
+                (Phase::Idle | Phase::Stopping, Goal::Next) => {
+                    // No goal but this step, and not this step either: a worker that has just stopped
+                    // would take it for one and go on, and this would tell of a step that nobody got.
+                    self.goal.store(goal_word(word.epoch, word.step), Ordering::SeqCst);
                     // Where another thread asked, cancelled or reset in between, asking again is the
                     // answer.
                     return self.grant(word).unwrap_or(Begin::Busy);
                 }
-                (Phase::Idle, Goal::Until(step)) if step <= word.step => return Begin::Reached,
-                (Phase::Idle, Goal::Until(step)) => {
+                (Phase::Idle | Phase::Stopping, Goal::Until(step)) if step <= word.step => {
+                    return Begin::Reached;
+                }
+                (Phase::Idle | Phase::Stopping, Goal::Until(step)) => {
                     self.raise(word.epoch, step);
                     if let Some(granted) = self.grant(word) {
                         return granted;
@@ -231,7 +241,7 @@ impl Progress {
                 (_, Goal::Until(step)) => {
                     self.raise(word.epoch, step);
                     // The worker may have looked for a goal before and stopped since.
-                    if self.load().phase != Phase::Idle {
+                    if !matches!(self.load().phase, Phase::Idle | Phase::Stopping) {
                         return Begin::Busy;
                     }
                 }
@@ -282,7 +292,8 @@ impl Progress {
                 | Phase::Stepping
                 | Phase::Committed
                 | Phase::Seeking
-                | Phase::Arrived => Word { phase: Phase::Cancelled, ..word },
+                | Phase::Arrived
+                | Phase::Stopping => Word { phase: Phase::Cancelled, ..word },
                 Phase::Done | Phase::Cancelled | Phase::Failed => return false,
             };
             if self.swap(word.pack(), cancelled.pack()) {
@@ -345,11 +356,14 @@ impl Progress {
         if self.goes_on(next) {
             return self.swap(from, next.pending()).then_some(next);
         }
-        let idle = ticket.done(Phase::Idle);
+        let stopping = ticket.done(Phase::Stopping);
+        if !self.swap(from, stopping) {
+            return None;
+        }
         // The host may have noted a goal before it could see that nobody runs for it.
-        let resumed =
-            self.swap(from, idle) && self.goes_on(next) && self.swap(idle, next.pending());
-        resumed.then_some(next)
+        let resumes = self.goes_on(next);
+        let to = if resumes { next.pending() } else { ticket.done(Phase::Idle) };
+        (self.swap(stopping, to) && resumes).then_some(next)
     }
 
     fn goes_on(&self, next: Ticket) -> bool {

@@ -4,7 +4,6 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -12,6 +11,7 @@ use super::calls::Calls;
 use super::director::Kind;
 use super::progress::Ticket;
 use super::stream_core::{StreamCore, Work};
+use super::sync::Ordering;
 
 /// After so many calls of the model that a request was left out of, it goes before those of the next
 /// higher priority.
@@ -201,15 +201,13 @@ impl Request {
         self.core.work.lock().run.ask(sample, timesteps, labels)
     }
 
-    /// Takes part in a call of the model; false where it is no longer wanted.
-    pub(super) fn join(&self, calls: &Calls, call: u64) -> bool {
+    /// Takes part in a call of the model, if it is still wanted.
+    pub(super) fn join(&self, calls: &Calls, call: u64) {
         self.core.membership.join(call);
-        if self.core.progress.wants(self.ticket) {
-            return true;
+        if !self.core.progress.wants(self.ticket) {
+            // Whoever ended it may have looked before it joined.
+            calls.leave(&self.core.membership);
         }
-        // Whoever ended it may have looked before it joined.
-        calls.leave(&self.core.membership);
-        false
     }
 
     pub(super) fn is_wanted(&self) -> bool {

@@ -5,10 +5,7 @@
 //! being copied, a reset, the clock of a playback); nobody holds those while the model runs. This module
 //! must not know where steps are queued.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
@@ -20,6 +17,7 @@ use super::frames::{Drawn, FrameGuard, FrameInfo, Frames};
 use super::internal;
 use super::playback::Pace;
 use super::progress::{Begin, Goal, MAX_STEPS, Progress, StreamState, Ticket};
+use super::sync::{AtomicBool, AtomicU32, AtomicU64, Condvar, Mutex, Ordering, fence};
 
 /// What a stream's frames show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,12 +1,11 @@
 //! Back and forth along a stream's run: seek, branch, save.
 
-use parking_lot::MutexGuard;
-
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::run::{Branch, Run, RunStart, RunState};
 
 use super::stream_core::{Options, StreamCore, Work};
+use super::sync::MutexGuard;
 
 impl StreamCore {
     /// Host: goes to `step`, whatever was going on. True where that discarded what was in flight. The

@@ -5,15 +5,17 @@
 //! byte. This module must not know what the slots hold.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
+
+use super::sync::{AtomicU8, Ordering};
 
 const INDEX: u8 = 0b011;
 const NEW: u8 = 0b100;
 
 /// Slots are behind mutexes so that this is safe code. The exchange makes each slot one side's own,
-/// so they are only ever try-locked, and the try succeeds.
+/// so they are only ever try-locked, and the try succeeds. They are not [`sync`](super::sync)'s: the
+/// model checker is to see that the exchange alone orders what is in them.
 struct Slots<T> {
     slots: [Mutex<T>; 3],
     middle: AtomicU8,

@@ -1,0 +1,338 @@
+//! Every order of events between hosts that step, cancel, reset, seek and close, and the worker: its
+//! real loop with a model that halves.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use loom::thread::{self, JoinHandle};
+use ndarray::{ArrayView4, ArrayViewMut4};
+
+use super::loom_sync::check;
+use super::progress::Goal;
+use super::*;
+use crate::model::ModelConfig;
+use crate::run::{Run, RunStart};
+use crate::sampler::Sampler;
+
+/// Steps of each run.
+const STEPS: usize = 2;
+
+fn config() -> ModelConfig {
+    // A short schedule, since there is a new one for each order of events.
+    ModelConfig { num_train_timesteps: 4, ..ModelConfig::ddpm(1, 1, 1) }
+}
+
+/// How a model's call ends.
+#[derive(Clone, Copy, PartialEq)]
+enum Ends {
+    ByItself,
+    /// Not before it is broken off or stopped.
+    WhenBrokenOff,
+}
+
+/// What breaks off the one call, as [`Stopper`] says: the call that is going on, or else the next one.
+struct Breaker {
+    state: Mutex<Breaks>,
+    changed: Condvar,
+    /// Calls that came to an end. Not one of the checker's, so that counting is no event.
+    calls: AtomicU32,
+}
+
+#[derive(Default)]
+struct Breaks {
+    asked: bool,
+    stopped: bool,
+    was_broken_off: bool,
+}
+
+impl Breaker {
+    fn new() -> Arc<Self> {
+        let state = Mutex::new(Breaks::default());
+        Arc::new(Self { state, changed: Condvar::new(), calls: AtomicU32::new(0) })
+    }
+
+    fn calls(&self) -> u32 {
+        self.calls.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+impl Stopper for Breaker {
+    fn stop(&self) {
+        self.state.lock().stopped = true;
+        self.changed.notify_all();
+    }
+
+    fn break_off(&self) {
+        self.state.lock().asked = true;
+        self.changed.notify_all();
+    }
+
+    fn was_broken_off(&self) -> bool {
+        self.state.lock().was_broken_off
+    }
+}
+
+struct Halves {
+    config: ModelConfig,
+    ends: Ends,
+    breaker: Arc<Breaker>,
+}
+
+impl Denoiser for Halves {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn predict(
+        &mut self,
+        sample: ArrayView4<'_, f32>,
+        _timesteps: &[f64],
+        _labels: &[i64],
+        mut output: ArrayViewMut4<'_, f32>,
+    ) -> Result<()> {
+        let mut state = self.breaker.state.lock();
+        while self.ends == Ends::WhenBrokenOff && !state.asked && !state.stopped {
+            self.breaker.changed.wait(&mut state);
+        }
+        state.was_broken_off = std::mem::take(&mut state.asked);
+        if state.was_broken_off || state.stopped {
+            return Err(Error::new(ErrorKind::Inference, "broken off"));
+        }
+        self.breaker.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        output.zip_mut_with(&sample, |out, &x| *out = 0.5 * x);
+        Ok(())
+    }
+}
+
+/// A worker, and what its owner has of it.
+struct Bench {
+    shared: Arc<Shared<()>>,
+    outbox: Outbox<Shown>,
+    breaker: Arc<Breaker>,
+    worker: JoinHandle<()>,
+}
+
+/// A stream with its way to the worker.
+struct Stream {
+    link: Link<()>,
+    core: Arc<StreamCore>,
+}
+
+impl Bench {
+    fn start(max_batch: usize, ends: Ends) -> Self {
+        let breaker = Breaker::new();
+        let shared = Arc::new(Shared::new(Arc::clone(&breaker) as Arc<dyn Stopper>));
+        let (outbox, mut inbox) = inbox(4);
+        let denoiser = Box::new(Halves { config: config(), ends, breaker: Arc::clone(&breaker) });
+        let own = Arc::clone(&shared);
+        let worker = thread::spawn(move || {
+            live(&own, &mut inbox, max_batch, || Ok(Loaded { denoiser, info: () }));
+        });
+        Self { shared, outbox, breaker, worker }
+    }
+
+    fn stream(&self) -> Arc<Stream> {
+        // The handle is for naps only, which are not modelled.
+        let link = Link::new(&self.shared, &self.outbox, &std::thread::current()).unwrap();
+        let sampler = config().sampler_config(Sampler::Ddim, STEPS);
+        let run = Run::starting(&config(), &sampler, RunStart::default(), 1).unwrap();
+        let core = Arc::new(StreamCore::new(&config(), run, tests::options()).unwrap());
+        Arc::new(Stream { link, core })
+    }
+
+    /// Ends the worker once it comes out of the model.
+    fn close_without_a_stop(self) {
+        self.shared.closing.store(true, Ordering::SeqCst);
+        self.outbox.wake();
+        self.worker.join().unwrap();
+    }
+
+    /// Closes the engine and waits for the worker.
+    fn close(self) {
+        self.shared.close(&self.outbox);
+        self.worker.join().unwrap();
+    }
+}
+
+impl Stream {
+    fn step(&self) -> StepOutcome {
+        self.link.step(&self.core).unwrap()
+    }
+
+    /// Waits until nothing is in flight; the state then.
+    fn settle(&self) -> (StreamState, u32) {
+        assert!(self.link.wait(&self.core, None).unwrap());
+        let status = self.core.status();
+        (status.state, status.step)
+    }
+
+    /// The step that a new frame shows.
+    fn frame(&self) -> Option<u32> {
+        self.core.acquire_frame().unwrap().map(|frame| frame.info().step)
+    }
+}
+
+#[test]
+fn a_step_that_is_asked_for_is_made_once_and_whoever_waits_hears_of_it() {
+    check(Some(5), || {
+        let bench = Bench::start(1, Ends::ByItself);
+        let stream = bench.stream();
+        assert_eq!(stream.step(), StepOutcome::Accepted);
+        assert_eq!(stream.settle(), (StreamState::Idle, 1));
+        assert_eq!(stream.frame(), Some(1));
+        assert_eq!(stream.step(), StepOutcome::Accepted);
+        assert_eq!(stream.settle(), (StreamState::Done, 2));
+        assert_eq!(stream.frame(), Some(2));
+        assert_eq!(stream.step(), StepOutcome::Done);
+        assert_eq!(bench.breaker.calls(), 2);
+        bench.close();
+    });
+}
+
+#[test]
+fn two_that_ask_at_once_get_a_step_for_each_time_it_was_accepted() {
+    check(Some(4), || {
+        let bench = Bench::start(1, Ends::ByItself);
+        let stream = bench.stream();
+        let same = Arc::clone(&stream);
+        let other = thread::spawn(move || same.step());
+        let outcomes = [stream.step(), other.join().unwrap()];
+        let accepted = outcomes.iter().filter(|&&found| found == StepOutcome::Accepted).count();
+        let (_, made) = stream.settle();
+        assert_eq!((made as usize, bench.breaker.calls() as usize), (accepted, accepted));
+        assert_eq!(stream.frame(), Some(made));
+        bench.close();
+    });
+}
+
+#[test]
+fn a_goal_raised_while_the_worker_goes_idle_is_reached() {
+    check(Some(6), || {
+        let bench = Bench::start(1, Ends::ByItself);
+        let stream = bench.stream();
+        stream.step();
+        stream.link.ask(&stream.core, Goal::Until(2)).unwrap();
+        assert_eq!(stream.settle(), (StreamState::Done, 2));
+        assert_eq!(bench.breaker.calls(), 2);
+        bench.close();
+    });
+}
+
+#[test]
+fn a_step_that_was_cancelled_counts_and_shows_or_does_neither() {
+    check(Some(5), || {
+        let bench = Bench::start(1, Ends::ByItself);
+        let stream = bench.stream();
+        stream.step();
+        stream.link.cancel(&stream.core);
+        let (state, step) = stream.settle();
+        assert_eq!(state, StreamState::Cancelled);
+        assert_eq!(stream.step(), StepOutcome::Done);
+        // What counts may be published a moment later.
+        bench.close();
+        assert_eq!(stream.core.status().step, step);
+        assert_eq!(stream.frame(), (step == 1).then_some(1));
+    });
+}
+
+#[test]
+fn a_run_after_a_cancel_is_as_any_other() {
+    check(Some(4), || {
+        let bench = Bench::start(1, Ends::ByItself);
+        let stream = bench.stream();
+        stream.step();
+        stream.link.cancel(&stream.core);
+        stream.link.reset(&stream.core, None).unwrap();
+        assert_eq!(stream.core.status().step, 0);
+        assert!(stream.frame().is_none(), "a frame of the run before");
+        assert_eq!(stream.step(), StepOutcome::Accepted);
+        assert_eq!(stream.settle(), (StreamState::Idle, 1));
+        assert_eq!((stream.frame(), stream.frame()), (Some(1), None));
+        bench.close();
+    });
+}
+
+#[test]
+fn what_a_reset_or_a_seek_discards_leaves_no_trace() {
+    for target in [None, Some(1), Some(2)] {
+        check(Some(4), move || {
+            let bench = Bench::start(1, Ends::ByItself);
+            let stream = bench.stream();
+            stream.step();
+            let expected = match target {
+                None => {
+                    stream.link.reset(&stream.core, Some(3)).unwrap();
+                    stream.step();
+                    (StreamState::Idle, 1)
+                }
+                Some(step) => {
+                    stream.link.seek(&stream.core, step).unwrap();
+                    let end =
+                        if step as usize == STEPS { StreamState::Done } else { StreamState::Idle };
+                    (end, step)
+                }
+            };
+            assert_eq!(stream.settle(), expected);
+            assert_eq!((stream.frame(), stream.frame()), (Some(expected.1), None));
+            bench.close();
+        });
+    }
+}
+
+#[test]
+fn a_run_of_the_model_that_nobody_wants_any_more_is_broken_off() {
+    check(Some(4), || {
+        let bench = Bench::start(2, Ends::WhenBrokenOff);
+        let streams = [bench.stream(), bench.stream()];
+        let other = Arc::clone(&streams[1]);
+        let cancelling = thread::spawn(move || {
+            other.step();
+            other.link.cancel(&other.core);
+        });
+        streams[0].step();
+        streams[0].link.cancel(&streams[0].core);
+        cancelling.join().unwrap();
+        bench.close_without_a_stop();
+    });
+}
+
+#[test]
+fn a_cancel_never_costs_another_stream_its_step() {
+    check(Some(4), || {
+        let bench = Bench::start(2, Ends::ByItself);
+        let (kept, dropped) = (bench.stream(), bench.stream());
+        let other = Arc::clone(&dropped);
+        let cancelling = thread::spawn(move || {
+            other.step();
+            other.link.cancel(&other.core);
+        });
+        assert_eq!(kept.step(), StepOutcome::Accepted);
+        assert_eq!(kept.settle(), (StreamState::Idle, 1));
+        assert_eq!(kept.frame(), Some(1));
+        cancelling.join().unwrap();
+        bench.close();
+    });
+}
+
+#[test]
+fn a_close_leaves_no_stream_stepping() {
+    check(Some(5), || {
+        let bench = Bench::start(1, Ends::ByItself);
+        let stream = bench.stream();
+        let same = Arc::clone(&stream);
+        let stepping = thread::spawn(move || {
+            let _ = same.link.step(&same.core);
+            same.link.wait(&same.core, None).is_ok()
+        });
+        bench.close();
+        let made = stepping.join().unwrap();
+        let status = stream.core.status();
+        match status.state {
+            StreamState::Idle => assert!(made),
+            StreamState::Failed => assert!(!made),
+            state => panic!("{state:?}"),
+        }
+        let error = stream.link.step(&stream.core).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::EngineClosed);
+    });
+}
