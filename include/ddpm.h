@@ -60,7 +60,7 @@ LOADING
 ddpm_engine_create returns at once, and the engine's worker thread loads the model. A host that draws
 meanwhile asks ddpm_engine_get_status each frame, and shows its `progress`, until the state is READY or
 FAILED; ddpm_engine_wait with a timeout of 0 then gives the error. A destroy while the model loads breaks
-the load off.
+the load off. With a folder in ddpm_engine_desc.cache_path the second load of a model is faster.
 
 SAMPLERS
 
@@ -150,10 +150,17 @@ THREADS
 Any function may be called from any thread, several at once, also on the same handle, with one
 exception: a destroy is the last call on its handle. Engine and streams may be destroyed in either
 order. The log callback, the only one there is, may be called from the worker and must not call back
-into the library; everything else is learnt by asking. The library installs no signal handlers, sets
-no locale and no floating-point mode, and leaves no static destructors behind. After the engines and
-streams are destroyed the library may be unloaded; where a thread that has called it still lives, the
-system may keep it in memory until that thread ends, and ONNX Runtime stays loaded.
+into the library; everything else is learnt by asking. An engine starts the thread ddpm-worker, and
+ddpm-model-0 and so on for the model; they have the affinity and the priority of the thread that made the
+engine, unless ddpm_engine_desc.thread_priority says otherwise, and end with the engine.
+
+The library installs no signal handlers, sets no locale, writes nothing to the standard streams, and
+leaves no static destructors behind. It computes with a floating-point mode of its own and leaves the
+host's as it is. Official builds of ONNX Runtime report to their maker, from a thread and by way of files
+in the user's cache folder; that is switched off, unless the environment has ORT_DISABLE_TELEMETRY already
+with whatever value. What ONNX Runtime says goes to the log callback of the engine it is about. After the
+engines and streams are destroyed the library may be unloaded; where a thread that has called it still
+lives, the system may keep it in memory until that thread ends, and ONNX Runtime stays loaded.
 
 COST
 
@@ -201,10 +208,10 @@ COST
 /* Initialisers: struct_size as your compiler sees it, and zero, which is the default, for the rest. */
 #define DDPM_ENGINE_DESC_INIT                                                                      \
     { sizeof(ddpm_engine_desc), 0, DDPM_NULL, DDPM_NULL, 0, DDPM_NULL, 0, 0, 0, 0, DDPM_NULL,      \
-      DDPM_NULL, 0, 0 }
+      DDPM_NULL, 0, 0, DDPM_NULL, 0, 0 }
 #define DDPM_ENGINE_INFO_INIT                                                                      \
     { sizeof(ddpm_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL, DDPM_NULL,        \
-      0, 0, 0, 0, 0, 0 }
+      0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL }
 #define DDPM_ENGINE_STATUS_INIT                                                                    \
     { sizeof(ddpm_engine_status), 0, 0, 0.0f, { 0 } }
 #define DDPM_STREAM_DESC_INIT                                                                      \
@@ -321,6 +328,13 @@ COST
 // The output is the mean of the reverse step.
 #define DDPM_PREDICTION_MEAN 4
 
+// `thread_priority`: that of the thread that calls `ddpm_engine_create`.
+#define DDPM_PRIORITY_DEFAULT 0
+
+// Less than that, so that the host's threads come first where all cores are busy. Linux: 5 on the scale
+// of nice. Windows: below normal. Elsewhere it is as DEFAULT, with a warning in the log.
+#define DDPM_PRIORITY_LOW 1
+
 // A timeout that never comes.
 #define DDPM_WAIT_FOREVER 4294967295
 
@@ -332,6 +346,18 @@ COST
 
 // Four channels; alpha is not premultiplied.
 #define DDPM_COLOR_RGBA 3
+
+// `cache`: there is no cache folder.
+#define DDPM_CACHE_OFF 0
+
+// The optimised graph came from it.
+#define DDPM_CACHE_HIT 1
+
+// The graph was optimised, and is in it for the next load.
+#define DDPM_CACHE_WRITTEN 2
+
+// The graph was optimised and could not be kept; `cache_reason` tells why.
+#define DDPM_CACHE_UNUSED 3
 
 // `state`: the model is being loaded.
 #define DDPM_ENGINE_LOADING 0
@@ -481,9 +507,6 @@ COST
 // `priority`: as it comes.
 #define DDPM_PRIORITY_NORMAL 0
 
-// After the others; but no stream waits for ever.
-#define DDPM_PRIORITY_LOW 1
-
 // Before the others.
 #define DDPM_PRIORITY_HIGH 2
 
@@ -617,6 +640,17 @@ typedef struct {
     // The most streams that one run of the model steps together, up to 256. 0: 8; 1: one after the
     // other. A model that is fixed to a batch size is run with that.
     uint32_t max_batch;
+    // A folder for optimised graphs, UTF-8, made where there is none: a model that was loaded before by
+    // the same versions on the same kind of machine then loads faster. Engines and processes may share
+    // it. Entries are checked before use, what is damaged is made anew, and nothing that goes wrong with
+    // it is an error (`ddpm_engine_info.cache` tells). Nothing old is removed. Whoever can write to it
+    // decides what is run: keep it as safe as the program. NULL: no cache.
+    const char *cache_path;
+    // How urgent the engine's own threads are: one of `DDPM_PRIORITY_*`. No other thread is touched, and
+    // no thread's affinity.
+    uint32_t thread_priority;
+    // Kept for later versions; leave it 0.
+    uint32_t reserved;
 } ddpm_engine_desc;
 
 // What a loaded engine turned out to be. Initialise it with `DDPM_ENGINE_INFO_INIT`. The strings
@@ -660,8 +694,14 @@ typedef struct {
     // 1: the model has a label that stands for no class, so that pictures of no class, and guidance,
     // are possible. 0: it has none.
     uint32_t has_null_label;
-    // Kept for later versions; written as 0.
-    uint32_t reserved;
+    // What became of `ddpm_engine_desc.cache_path`: one of `DDPM_CACHE_*`.
+    uint32_t cache;
+    // Why the optimised graph was not kept, where `cache` is UNUSED; else "".
+    const char *cache_reason;
+    // What tells the model from all others: 32 hexadecimal digits, XXH3-128 of its file. Of a model that
+    // keeps weights in other files, of the digests of them all: its own, then theirs in the order of
+    // their names.
+    const char *fingerprint;
 } ddpm_engine_info;
 
 // How far an engine is. Initialise it with `DDPM_ENGINE_STATUS_INIT`.

@@ -87,8 +87,24 @@ fn log_callback_cannot_call_back() {
 }
 
 #[test]
-fn signals_locale_and_rounding_stay_the_hosts() {
-    holds("process_state.c", &[]);
+fn an_optimised_graph_is_kept_and_taken_again() {
+    let folder = Path::new(SCRATCH).join("c_api/graphs");
+    let _ = fs::remove_dir_all(&folder);
+    holds("cache.c", &[folder.to_str().unwrap(), &format!("{ROOT}/Cargo.toml")]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_engines_threads_have_names_and_a_priority_and_end_with_it() {
+    holds("own_threads.c", &[]);
+}
+
+#[test]
+fn what_belongs_to_the_process_stays_the_hosts() {
+    let folder = Path::new(SCRATCH).join("c_api/process");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    holds("process_state.c", &[folder.to_str().unwrap(), runtime().to_str().unwrap()]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::log::{LogLevel, LogSink};
 use crate::onnx::{ModelOverrides, ModelSource, Provider};
 use crate::run::{Run, RunStart};
 use crate::sampler::SamplerConfig;
-use crate::worker::{FrameFormat, Preview, Priority};
+use crate::worker::{FrameFormat, Preview, Priority, ThreadPriority};
 
 /// What an engine is made from.
 #[derive(Clone)]
@@ -20,6 +20,13 @@ pub struct EngineConfig {
     pub provider: Provider,
     /// Threads inside one operator; 0 is the machine's cores less one, at least one.
     pub threads: u32,
+    /// How urgent the engine's own threads are. Their affinity is that of the thread that makes the
+    /// engine; none of the host's threads is touched.
+    pub thread_priority: ThreadPriority,
+    /// A folder for optimised graphs, so that later loads are faster: see [`OnnxOptions::cache_dir`].
+    ///
+    /// [`OnnxOptions::cache_dir`]: crate::onnx::OnnxOptions::cache_dir
+    pub cache_dir: Option<PathBuf>,
     /// The most streams that one call of the model steps at once, up to 256; 0 is 8, 1 serves them one
     /// by one. A model that is fixed to a batch is run with that. The first calls of the sizes below,
     /// 2, 4 and so on, are made after the load, while nobody asks for a step.
@@ -33,13 +40,15 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// Defaults for this model: any provider, cores less one threads, no log.
+    /// Defaults for this model: any provider, cores less one threads, no cache, no log.
     pub fn new(model: impl Into<ModelSource>) -> Self {
         Self {
             model: model.into(),
             runtime_library: None,
             provider: Provider::default(),
             threads: 0,
+            thread_priority: ThreadPriority::default(),
+            cache_dir: None,
             max_batch: 0,
             overrides: ModelOverrides::default(),
             log: None,

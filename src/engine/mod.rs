@@ -13,18 +13,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::log::Logger;
+use crate::log::{LogLevel, Logger};
 use crate::noise_schedule::NoiseSchedule;
-use crate::onnx::{Interrupt, LoadMonitor, OnnxDenoiser, OnnxOptions, read_blob};
+use crate::onnx::{Interrupt, LoadMonitor, OnnxDenoiser, OnnxOptions, Spawner, read_blob};
 use crate::run::Run;
-use crate::worker::{Loaded, Options, StreamCore, Worker};
+use crate::worker::{Loaded, Options, StreamCore, Worker, helpers, set_own_priority};
 
-pub use crate::onnx::{LoadStage, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider};
+pub use crate::onnx::{
+    CacheUse, LoadStage, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider,
+};
 pub use crate::pacing::Easing;
 pub use crate::run::Branch;
 pub use crate::worker::{
     DEFAULT_FEWEST_STEPS, EngineState, FrameFormat, FrameGuard, FrameInfo, PlaybackConfig, Preview,
-    Priority, StepOutcome, StreamState, StreamStatus,
+    Priority, StepOutcome, StreamState, StreamStatus, ThreadPriority,
 };
 pub use config::{EngineConfig, StreamConfig};
 pub use stream::Stream;
@@ -78,6 +80,8 @@ impl Engine {
             runtime_library,
             provider,
             threads,
+            thread_priority,
+            cache_dir,
             max_batch,
             overrides,
             log,
@@ -98,6 +102,8 @@ impl Engine {
             provider,
             threads,
             overrides,
+            cache_dir,
+            spawner: Some(Spawner::new(helpers(thread_priority))),
             log,
             ..OnnxOptions::default()
         };
@@ -105,6 +111,10 @@ impl Engine {
         let progress = options.progress.clone();
         let stopper = Arc::new(interrupt.clone());
         let worker = Worker::spawn(stopper, max_batch, move || {
+            if let Err(reason) = set_own_priority(thread_priority) {
+                let text = format!("thread_priority: left as it is: {reason}");
+                options.log.log(LogLevel::Warning, text);
+            }
             let denoiser = OnnxDenoiser::load_interruptible(&model, &options, &interrupt)?;
             let info = Arc::new(denoiser.info().clone());
             let schedule = Arc::new(info.model.noise_schedule()?);

@@ -8,11 +8,11 @@ use std::{ptr, slice};
 
 use super::descriptor::{self, Versioned};
 use super::engine_info::InfoTexts;
-use super::guard::{address_size, borrow, choose, guard, null, optional_text};
+use super::guard::{address_size, borrow, choose, expect_zero, guard, null, optional_text};
 use super::log::{LOG_LEVELS, ddpm_log_callback, host_log};
 use super::result::{DDPM_OK, DDPM_TIMEOUT, ddpm_result};
 use super::stream_desc::by_field;
-use crate::engine::{Engine, EngineConfig, ModelSource, Provider};
+use crate::engine::{Engine, EngineConfig, ModelSource, Provider, ThreadPriority};
 use crate::error::{Error, Result};
 use crate::prediction::PredictionType;
 
@@ -56,6 +56,17 @@ pub(super) const PREDICTIONS: [(u32, &str, Option<PredictionType>); 5] = [
     (DDPM_PREDICTION_MEAN, "DDPM_PREDICTION_MEAN", Some(PredictionType::Mean)),
 ];
 
+/// `thread_priority`: that of the thread that calls `ddpm_engine_create`.
+pub const DDPM_PRIORITY_DEFAULT: u32 = 0;
+/// Less than that, so that the host's threads come first where all cores are busy. Linux: 5 on the scale
+/// of nice. Windows: below normal. Elsewhere it is as DEFAULT, with a warning in the log.
+pub const DDPM_PRIORITY_LOW: u32 = 1;
+
+const PRIORITIES: [(u32, &str, ThreadPriority); 2] = [
+    (DDPM_PRIORITY_DEFAULT, "DDPM_PRIORITY_DEFAULT", ThreadPriority::Inherited),
+    (DDPM_PRIORITY_LOW, "DDPM_PRIORITY_LOW", ThreadPriority::Low),
+];
+
 /// A timeout that never comes.
 pub const DDPM_WAIT_FOREVER: u32 = 0xFFFF_FFFF;
 
@@ -96,6 +107,17 @@ pub struct ddpm_engine_desc {
     /// The most streams that one run of the model steps together, up to 256. 0: 8; 1: one after the
     /// other. A model that is fixed to a batch size is run with that.
     pub max_batch: u32,
+    /// A folder for optimised graphs, UTF-8, made where there is none: a model that was loaded before by
+    /// the same versions on the same kind of machine then loads faster. Engines and processes may share
+    /// it. Entries are checked before use, what is damaged is made anew, and nothing that goes wrong with
+    /// it is an error (`ddpm_engine_info.cache` tells). Nothing old is removed. Whoever can write to it
+    /// decides what is run: keep it as safe as the program. NULL: no cache.
+    pub cache_path: *const c_char,
+    /// How urgent the engine's own threads are: one of `DDPM_PRIORITY_*`. No other thread is touched, and
+    /// no thread's affinity.
+    pub thread_priority: u32,
+    /// Kept for later versions; leave it 0.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), begins with struct_size; integers, raw pointers and an optional function pointer,
@@ -142,9 +164,14 @@ pub unsafe extern "C" fn ddpm_engine_create(
 /// # Safety
 /// The pointers of `desc` are NULL or valid for reads of what they are documented to hold.
 unsafe fn engine_config(desc: &ddpm_engine_desc) -> Result<EngineConfig> {
-    // SAFETY: by this function's contract, for each of the three.
-    let (model, runtime) =
-        unsafe { (model_source(desc)?, optional_text(desc.runtime_path, "desc.runtime_path")?) };
+    // SAFETY: by this function's contract, for each of the four.
+    let (model, runtime, cache) = unsafe {
+        (
+            model_source(desc)?,
+            optional_text(desc.runtime_path, "desc.runtime_path")?,
+            optional_text(desc.cache_path, "desc.cache_path")?,
+        )
+    };
     let mut config = EngineConfig::new(model);
     config.provider = choose("desc.provider", desc.provider, &PROVIDERS)?;
     config.runtime_library = runtime.map(PathBuf::from);
@@ -152,6 +179,9 @@ unsafe fn engine_config(desc: &ddpm_engine_desc) -> Result<EngineConfig> {
     config.overrides.height = unless_zero(desc.height);
     config.threads = desc.threads;
     config.max_batch = desc.max_batch;
+    config.cache_dir = cache.map(PathBuf::from);
+    config.thread_priority = choose("desc.thread_priority", desc.thread_priority, &PRIORITIES)?;
+    expect_zero("desc.reserved", desc.reserved.into(), "in this version")?;
     config.log_level = choose("desc.log_level", desc.log_level, &LOG_LEVELS)?;
     config.log = host_log(desc.log, desc.log_user_data);
     config.overrides.prediction_type =

@@ -7,7 +7,7 @@ use super::engine::{PREDICTIONS, PROVIDERS, ddpm_engine};
 use super::guard::{borrow, guard, null};
 use super::last_error::to_c_text;
 use super::result::{DDPM_OK, ddpm_result};
-use crate::engine::EngineInfo;
+use crate::engine::{CacheUse, EngineInfo};
 use crate::error::Error;
 use crate::model::Color;
 
@@ -18,11 +18,22 @@ pub const DDPM_COLOR_RGB: u32 = 2;
 /// Four channels; alpha is not premultiplied.
 pub const DDPM_COLOR_RGBA: u32 = 3;
 
+/// `cache`: there is no cache folder.
+pub const DDPM_CACHE_OFF: u32 = 0;
+/// The optimised graph came from it.
+pub const DDPM_CACHE_HIT: u32 = 1;
+/// The graph was optimised, and is in it for the next load.
+pub const DDPM_CACHE_WRITTEN: u32 = 2;
+/// The graph was optimised and could not be kept; `cache_reason` tells why.
+pub const DDPM_CACHE_UNUSED: u32 = 3;
+
 /// The strings of `ddpm_engine_info`, kept so that the pointers live as long as the engine.
 pub(super) struct InfoTexts {
     fallback_reason: CString,
     runtime_version: CString,
     runtime_path: CString,
+    cache_reason: CString,
+    fingerprint: CString,
     classes: Vec<CString>,
 }
 
@@ -69,8 +80,14 @@ pub struct ddpm_engine_info {
     /// 1: the model has a label that stands for no class, so that pictures of no class, and guidance,
     /// are possible. 0: it has none.
     pub has_null_label: u32,
-    /// Kept for later versions; written as 0.
-    pub reserved: u32,
+    /// What became of `ddpm_engine_desc.cache_path`: one of `DDPM_CACHE_*`.
+    pub cache: u32,
+    /// Why the optimised graph was not kept, where `cache` is UNUSED; else "".
+    pub cache_reason: *const c_char,
+    /// What tells the model from all others: 32 hexadecimal digits, XXH3-128 of its file. Of a model that
+    /// keeps weights in other files, of the digests of them all: its own, then theirs in the order of
+    /// their names.
+    pub fingerprint: *const c_char,
 }
 
 // SAFETY: repr(C), begins with struct_size; integers and raw pointers.
@@ -89,6 +106,11 @@ fn info_texts(info: &EngineInfo) -> InfoTexts {
         fallback_reason: to_c_text(info.fallback_reason.as_deref().unwrap_or_default()),
         runtime_version: to_c_text(&info.runtime_version),
         runtime_path: to_c_text(&info.runtime_library.to_string_lossy()),
+        cache_reason: match &info.cache {
+            CacheUse::Unused(reason) => to_c_text(reason),
+            _ => CString::default(),
+        },
+        fingerprint: to_c_text(&info.fingerprint),
         classes: info.classes.iter().map(|name| to_c_text(name)).collect(),
     }
 }
@@ -138,7 +160,14 @@ pub unsafe extern "C" fn ddpm_engine_get_info(
             takes_class_label: model.classes.is_some().into(),
             class_count: model.classes.and_then(|classes| classes.count).unwrap_or(0) as u32,
             has_null_label: model.classes.is_some_and(|classes| classes.null.is_some()).into(),
-            reserved: 0,
+            cache: match &found.cache {
+                CacheUse::Off => DDPM_CACHE_OFF,
+                CacheUse::Hit => DDPM_CACHE_HIT,
+                CacheUse::Written => DDPM_CACHE_WRITTEN,
+                CacheUse::Unused(_) => DDPM_CACHE_UNUSED,
+            },
+            cache_reason: texts.cache_reason.as_ptr(),
+            fingerprint: texts.fingerprint.as_ptr(),
         };
         // SAFETY: checked above.
         unsafe { descriptor::write(&value, info, "info") }?;

@@ -1,11 +1,12 @@
-//! What every entry point passes through: no panic leaves, no NULL is followed, and the log
-//! callback cannot call back in.
+//! What every entry point passes through: no panic leaves, no NULL is followed, the host's floating-point
+//! state does not matter, and the log callback cannot call back in.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::float_state::with_own;
 use super::last_error::set_last_error;
 use super::result::{code_of, ddpm_result};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,7 +27,7 @@ pub(super) fn guard(function: &str, body: impl FnOnce() -> Result<ddpm_result>) 
                 "called from inside the log callback, which must not call back into the library",
             ));
         }
-        body()
+        with_own(body)
     }));
     let error = match outcome {
         Ok(Ok(result)) => return result,

@@ -4,7 +4,7 @@
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
 
@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogLevel, Logger};
 
 use super::lookup::{Candidate, LIBRARY_VARIABLE, Origin, candidates};
+use super::messages;
 
 /// The loaded runtime. One a process, never unloaded: its own threads and thread-local data may
 /// outlive any session.
@@ -121,13 +122,79 @@ fn load(path: &Path) -> std::result::Result<Runtime, String> {
         Err(error) => return Err(error.to_string()),
     }
     let version = check(path)?;
-    let environment = ort::init_from(path)
+    let builder = ort::init_from(path)
         .map_err(|error| error.to_string())?
         .with_name("ddpm")
         .with_telemetry(false)
-        .build()
+        .with_logger(Arc::new(|level, _: &str, _: &str, _: &str, text: &str| {
+            messages::of_the_process(level, text);
+        }));
+    let environment = without_telemetry(|| builder.build())
         .map_err(|error| format!("ONNX Runtime {version} did not start: {error}"))?;
+    // A logger is given all there is to say; the sessions have loggers and levels of their own.
+    environment.set_log_level(ort::logging::LogLevel::Warning);
     Ok(Runtime { environment, path: path.to_owned(), version })
+}
+
+/// Official builds of the runtime send events to their maker: from a thread of their own, by way of a
+/// database and a device id in the user's cache folder. What is switched off by the API stops most of the
+/// events and none of the rest. A library has nobody's consent to that, so the variable that stops all of
+/// it is set while `start` runs, which is when it is looked at, unless the user has set it to anything.
+fn without_telemetry<T>(start: impl FnOnce() -> T) -> T {
+    const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+    if std::env::var_os(VARIABLE).is_some() {
+        return start();
+    }
+    with_variable(VARIABLE, start)
+}
+
+/// To set a variable where other threads may read one is a fault where the system has no lock for that:
+/// the list they read may be moved. Here they read the old list or a longer one, and neither goes away.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+fn with_variable<T>(name: &str, start: impl FnOnce() -> T) -> T {
+    use std::ffi::{CString, c_char};
+    use std::sync::atomic::{AtomicPtr, Ordering};
+
+    unsafe extern "C" {
+        static mut environ: *mut *mut c_char;
+    }
+    /// Keeps the longer list, which a thread may still be reading.
+    static SHOWN: AtomicPtr<*mut c_char> = AtomicPtr::new(std::ptr::null_mut());
+
+    let Ok(entry) = CString::new(format!("{name}=1")) else {
+        return start();
+    };
+    // SAFETY: the C library's variable, aligned and never gone; it has no lock, so each access to it here
+    // is one load or store, as in the C library itself.
+    let place = unsafe { AtomicPtr::from_ptr(&raw mut environ) };
+    let old = place.load(Ordering::SeqCst);
+    let mut list = Vec::new();
+    while !old.is_null() {
+        // SAFETY: the list ends in a null, and is read up to there, as `getenv` does.
+        let variable = unsafe { *old.add(list.len()) };
+        if variable.is_null() {
+            break;
+        }
+        list.push(variable);
+    }
+    list.extend([entry.into_raw(), std::ptr::null_mut()]);
+    let longer = Box::leak(list.into_boxed_slice()).as_mut_ptr();
+    SHOWN.store(longer, Ordering::SeqCst);
+    place.store(longer, Ordering::SeqCst);
+    let started = start();
+    // Unless the host set a variable meanwhile, which made a list of its own.
+    let _ = place.compare_exchange(longer, old, Ordering::SeqCst, Ordering::SeqCst);
+    started
+}
+
+#[cfg(any(windows, target_vendor = "apple"))]
+fn with_variable<T>(name: &str, start: impl FnOnce() -> T) -> T {
+    // SAFETY: these systems have a lock for their environment, which everyone takes who reads it.
+    unsafe { std::env::set_var(name, "1") };
+    let started = start();
+    // SAFETY: as above.
+    unsafe { std::env::remove_var(name) };
+    started
 }
 
 /// The version of the library, if it is an ONNX Runtime that is new enough.

@@ -2,22 +2,21 @@
 
 use std::num::NonZero;
 use std::path::Path;
-use std::sync::Arc;
 
 use ort::session::Session;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::Outlet;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::{LogLevel, Logger};
+use crate::log::LogLevel;
 
 use super::classes::classes;
+use super::fingerprint::Fingerprint;
 use super::interrupt::Interrupt;
 use super::library::Runtime;
 use super::metadata::Metadata;
 use super::ports::Port;
 use super::progress::LoadStage;
-use super::provider::{Provider, register_cuda};
+use super::provider::Provider;
 use super::resolve::{Facts, Sources};
 use super::roles::Roles;
 use super::scheduler_config::{SchedulerConfig, beside, read_text};
@@ -33,34 +32,15 @@ pub(super) struct Loading<'a> {
     pub(super) options: &'a OnnxOptions,
     pub(super) interrupt: &'a Interrupt,
     pub(super) runtime: &'static Runtime,
+    pub(super) fingerprint: &'a Fingerprint,
     pub(super) threads: u32,
 }
 
 impl Loading<'_> {
     pub(super) fn on(&self, provider: Provider) -> Result<OnnxDenoiser> {
-        let Self { source, options, interrupt, runtime, threads } = *self;
+        let Self { source, options, interrupt, runtime, fingerprint, threads } = *self;
         let name = source.name();
-        let mut builder = self.builder()?;
-        if provider == Provider::Cuda {
-            builder = register_cuda(builder, runtime)?;
-        }
-        interrupt.watch(builder.canceler());
-        options.progress.set(LoadStage::Optimise, 0.0);
-        let session = match source {
-            ModelSource::Path(path) => builder.commit_from_file(path),
-            ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
-        };
-        interrupt.check()?;
-        let session = session.map_err(|error| {
-            Error::new(
-                ErrorKind::Model,
-                format!(
-                    "{name}: not a model that ONNX Runtime {} loads: {}",
-                    runtime.version(),
-                    error.message().trim_end()
-                ),
-            )
-        })?;
+        let (session, cache) = self.session(provider)?;
         let overrides = &options.overrides;
         let ports = |outlets: &[Outlet]| outlets.iter().map(Port::from).collect::<Vec<_>>();
         let (inputs, outputs) = (ports(session.inputs()), ports(session.outputs()));
@@ -88,13 +68,14 @@ impl Loading<'_> {
             provider,
             fallback_reason: None,
             contract,
-            fingerprint: name.clone(),
             model,
             classes: if classes.is_some() { metadata.classes } else { Vec::new() },
             fixed_batch,
             runtime_version: runtime.version().to_owned(),
             runtime_library: runtime.path().to_owned(),
             threads,
+            fingerprint: fingerprint.hex.clone(),
+            cache,
         };
         let mut loaded = OnnxDenoiser::new(session, interrupt.clone(), roles, info, name);
         options.progress.set(LoadStage::FirstRuns, 0.0);
@@ -102,44 +83,6 @@ impl Loading<'_> {
         let size = format!("{}x{}", shape.width, shape.height);
         log.log(LogLevel::Info, format!("{}: {size}, on the {provider}", source.name()));
         Ok(loaded)
-    }
-
-    fn builder(&self) -> Result<SessionBuilder> {
-        let log = self.options.log.clone();
-        let level = if log.accepts(LogLevel::Debug) {
-            ort::logging::LogLevel::Info
-        } else {
-            ort::logging::LogLevel::Warning
-        };
-        let configure = || {
-            let builder = Session::builder(self.runtime.environment())?
-                .with_optimization_level(GraphOptimizationLevel::All)?
-                .with_intra_threads(self.threads as usize)?
-                .with_inter_threads(1)?
-                // A spinning pool takes the cores that the host draws its frames on.
-                .with_intra_op_spinning(false)?
-                .with_inter_op_spinning(false)?
-                .with_memory_pattern(true)?
-                .with_no_environment_execution_providers()?
-                .with_log_level(level)?
-                .with_logger(Arc::new(move |level, _: &str, _: &str, _: &str, text: &str| {
-                    forward(&log, level, text);
-                }))?;
-            Ok(builder)
-        };
-        configure().map_err(|error: ort::Error| internal(error))
-    }
-}
-
-fn forward(log: &Logger, level: ort::logging::LogLevel, text: &str) {
-    use ort::logging::LogLevel as Level;
-    let level = match level {
-        Level::Fatal | Level::Error => LogLevel::Error,
-        Level::Warning => LogLevel::Warning,
-        Level::Info | Level::Verbose => LogLevel::Debug,
-    };
-    if log.accepts(level) {
-        log.log(level, format!("ONNX Runtime: {text}"));
     }
 }
 

@@ -5,11 +5,16 @@
 mod binding;
 mod blob;
 mod blob_json;
+mod cache;
 mod classes;
+mod commit;
+mod external_data;
+mod fingerprint;
 mod interrupt;
 mod library;
 mod load;
 mod lookup;
+mod messages;
 mod metadata;
 mod ports;
 mod progress;
@@ -26,6 +31,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::error::Result;
 use crate::log::Logger;
 use crate::model::Color;
 use crate::noise_schedule::BetaSchedule;
@@ -33,6 +39,7 @@ use crate::prediction::PredictionType;
 use crate::sampler::{Thresholding, VarianceType};
 
 pub use blob::{read_blob, write_blob};
+pub use cache::CacheUse;
 pub use interrupt::Interrupt;
 pub use progress::{LoadMonitor, LoadStage};
 pub use provider::Provider;
@@ -112,6 +119,35 @@ pub struct ModelOverrides {
     pub output: Option<String>,
 }
 
+/// Waits for the end of a thread.
+pub type ThreadEnd = Box<dyn FnOnce() + Send>;
+
+/// Starts threads for the runtime.
+#[derive(Clone)]
+pub struct Spawner(Arc<Spawn>);
+
+type Spawn = dyn Fn(Box<dyn FnOnce() + Send>) -> Result<ThreadEnd> + Send + Sync;
+
+impl Spawner {
+    /// `spawn` starts a thread that does its work once and ends, and gives what waits for that. It is
+    /// called during a load, once for each thread but the one that loads.
+    pub fn new(
+        spawn: impl Fn(Box<dyn FnOnce() + Send>) -> Result<ThreadEnd> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(spawn))
+    }
+
+    fn spawn(&self, work: Box<dyn FnOnce() + Send>) -> Result<ThreadEnd> {
+        (self.0)(work)
+    }
+}
+
+impl fmt::Debug for Spawner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Spawner")
+    }
+}
+
 /// How to load and run a model.
 #[derive(Clone, Debug, Default)]
 pub struct OnnxOptions {
@@ -125,6 +161,13 @@ pub struct OnnxOptions {
     pub overrides: ModelOverrides,
     /// A diffusers `scheduler_config.json`, in place of one beside the model.
     pub scheduler_config: Option<PathBuf>,
+    /// A folder for optimised graphs, made where there is none. A model that was loaded before by the
+    /// same versions on the same kind of machine is taken from there, which saves the time it takes to
+    /// optimise it; nothing is ever removed but what an unfinished write left. What can write there decides
+    /// what is run: keep it as safe as the program itself. `None`: no cache.
+    pub cache_dir: Option<PathBuf>,
+    /// Starts the runtime's threads in place of the runtime.
+    pub spawner: Option<Spawner>,
     /// Where defaults taken, fallbacks and the runtime's own messages go.
     pub log: Logger,
     /// Told how far the load is.

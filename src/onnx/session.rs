@@ -12,10 +12,13 @@ use crate::model::{Batching, Classes, Denoiser, ModelConfig};
 use crate::rng::{Purpose, fill_standard_normal};
 
 use super::binding::{Binding, Feed};
+use super::cache::CacheUse;
 use super::classes::last_stands_for_none;
+use super::fingerprint::Fingerprint;
 use super::interrupt::Interrupt;
 use super::library::runtime;
 use super::load::{Loading, check_readable, provider_fault, threads};
+use super::messages::collect;
 use super::metadata::Golden;
 use super::ports::ValueShape;
 use super::progress::LoadStage;
@@ -54,8 +57,6 @@ pub struct OnnxInfo {
     pub fallback_reason: Option<String>,
     /// Its inputs and its output.
     pub contract: Contract,
-    /// What tells the model from others, for saved runs.
-    pub fingerprint: String,
     /// The model: its shape, its colour, how it was trained.
     pub model: ModelConfig,
     /// The names of its classes, from the metadata, label 0 first; empty where it does not name them,
@@ -69,6 +70,12 @@ pub struct OnnxInfo {
     pub runtime_library: PathBuf,
     /// Threads inside one operator.
     pub threads: u32,
+    /// What tells the model from others: 32 hexadecimal digits, XXH3-128 of its file. Of one that keeps
+    /// weights in other files, of the digests of them all: its own, then theirs in the order of their
+    /// names. Weights outside its folder are not in it.
+    pub fingerprint: String,
+    /// Whether its optimised graph came from the cache.
+    pub cache: CacheUse,
 }
 
 /// An ONNX model run by ONNX Runtime.
@@ -114,13 +121,23 @@ impl OnnxDenoiser {
         options: &OnnxOptions,
         interrupt: &Interrupt,
     ) -> Result<Self> {
+        collect(&options.log, || Self::load_on_any(source, options, interrupt))
+    }
+
+    fn load_on_any(
+        source: &ModelSource,
+        options: &OnnxOptions,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
         let threads = threads(options.threads)?;
         if let ModelSource::Path(path) = source {
             check_readable(path)?;
         }
         let runtime = runtime(options.runtime_library.as_deref(), &options.log)?;
         options.progress.set(LoadStage::Model, 0.0);
-        let loading = Loading { source, options, interrupt, runtime, threads };
+        let read = |part| options.progress.set(LoadStage::Model, part);
+        let fingerprint = &Fingerprint::of(source, interrupt, &read)?;
+        let loading = Loading { source, options, interrupt, runtime, fingerprint, threads };
         let loaded = match options.provider {
             Provider::Cpu => loading.on(Provider::Cpu),
             Provider::Cuda => loading.on(Provider::Cuda).or_else(|error| {

@@ -29,6 +29,7 @@ mod stream_core;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod trajectory;
 #[cfg(test)]
 mod trajectory_tests;
@@ -49,6 +50,8 @@ pub use playback::{DEFAULT_FEWEST_STEPS, PlaybackConfig};
 pub use progress::StreamState;
 pub(crate) use stream_core::{Options, StreamCore};
 pub use stream_core::{Preview, Priority, StepOutcome, StreamStatus};
+pub use threads::ThreadPriority;
+pub(crate) use threads::{helpers, set_own_priority};
 
 use batch::{Batch, Watch};
 use calls::Calls;

@@ -3,6 +3,7 @@
 //! The models are built by `models/make_models.py`. ONNX Runtime is found by the library's own
 //! lookup: `DDPM_ONNXRUNTIME`, or the cache.
 
+mod cache;
 mod classes;
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,0 +1,208 @@
+//! From a model file, or what the cache has of it, to a session of ONNX Runtime.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ort::environment::ThreadManager;
+use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::LogLevel;
+
+use super::cache::{Cache, CacheUse};
+use super::load::{Loading, internal};
+use super::messages::forward;
+use super::progress::LoadStage;
+use super::provider::{Provider, register_cuda};
+use super::{ModelSource, Spawner, ThreadEnd};
+
+/// Tells the runtime where the other files of a model in memory are.
+const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
+/// What a session is made from.
+#[derive(Clone, Copy)]
+enum Graph<'a> {
+    /// The model. Its graph is optimised, and written to a file where there is one.
+    Model { write: Option<&'a Path> },
+    /// What was written so.
+    Optimised(&'a [u8]),
+}
+
+impl Loading<'_> {
+    /// The session, and how it went with the cache.
+    pub(super) fn session(&self, provider: Provider) -> Result<(Session, CacheUse)> {
+        self.options.progress.set(LoadStage::Optimise, 0.0);
+        let Some(folder) = &self.options.cache_dir else {
+            let session = self.commit(provider, Graph::Model { write: None })?;
+            return Ok((session, CacheUse::Off));
+        };
+        let without = |reason: String| {
+            let session = self.commit(provider, Graph::Model { write: None })?;
+            Ok((session, self.unused(reason)))
+        };
+        if folder.as_os_str().is_empty() {
+            return without("the folder's name is empty".to_owned());
+        }
+        if let Some(reason) = self.has_no_place(provider) {
+            return without(reason);
+        }
+        let cache = Cache::new(folder, self.fingerprint, self.runtime);
+        let entry = cache.entry();
+        let made_anew = |reason: &str| {
+            let text = format!("{}: {reason}; it is made anew", entry.display());
+            self.options.log.log(LogLevel::Warning, text);
+        };
+        match cache.read() {
+            Ok(Some(bytes)) => match self.commit(provider, Graph::Optimised(&bytes)) {
+                Ok(session) => {
+                    let text =
+                        format!("{}: optimised before, {}", self.source.name(), entry.display());
+                    self.options.log.log(LogLevel::Info, text);
+                    return Ok((session, CacheUse::Hit));
+                }
+                Err(error) => {
+                    self.interrupt.check()?;
+                    made_anew(error.message());
+                }
+            },
+            Ok(None) => {}
+            Err(reason) => made_anew(&reason),
+        }
+        let file = match cache.begin() {
+            Ok(file) => file,
+            Err(reason) => return without(format!("{}: {reason}", folder.display())),
+        };
+        let session = match self.commit(provider, Graph::Model { write: Some(file.path()) }) {
+            Ok(session) => session,
+            Err(error) => {
+                self.interrupt.check()?;
+                // A full disk, or a graph that no protobuf file holds: the model may be good.
+                drop(file);
+                return without(error.to_string());
+            }
+        };
+        if !self.fingerprint.still_holds() {
+            let reason = "the model file changed while it was loaded".to_owned();
+            return Ok((session, self.unused(reason)));
+        }
+        Ok(match cache.finish(file) {
+            Ok(()) => (session, CacheUse::Written),
+            Err(reason) => (session, self.unused(format!("{}: {reason}", entry.display()))),
+        })
+    }
+
+    /// Why this model is not cached on this provider.
+    fn has_no_place(&self, provider: Provider) -> Option<String> {
+        if provider == Provider::Cuda {
+            return Some("what is optimised for CUDA is not kept".to_owned());
+        }
+        if let Some(missing) = &self.fingerprint.missing {
+            return Some(missing.clone());
+        }
+        let ModelSource::Path(path) = self.source else {
+            return None;
+        };
+        if self.fingerprint.external.is_empty() {
+            return None;
+        }
+        // The runtime takes a model from memory with weights in one folder, as it is, only.
+        let folder = path.parent().unwrap_or(Path::new("")).join(".").canonicalize().ok()?;
+        let is_below = |file: &std::path::PathBuf| {
+            file.canonicalize().is_ok_and(|file| file.starts_with(&folder))
+        };
+        let outside = self.fingerprint.external.iter().find(|file| !is_below(file))?;
+        Some(format!("{} is a link out of the model's folder", outside.display()))
+    }
+
+    fn unused(&self, reason: String) -> CacheUse {
+        let text = format!("{}: the optimised graph is not cached: {reason}", self.source.name());
+        self.options.log.log(LogLevel::Warning, text);
+        CacheUse::Unused(reason)
+    }
+
+    fn commit(&self, provider: Provider, graph: Graph<'_>) -> Result<Session> {
+        let name = self.source.name();
+        let mut builder = self.builder(graph).map_err(internal)?;
+        if provider == Provider::Cuda {
+            builder = register_cuda(builder, self.runtime)?;
+        }
+        self.interrupt.watch(builder.canceler());
+        let session = match (graph, self.source) {
+            (Graph::Optimised(bytes), _) => builder.commit_from_memory(bytes),
+            (_, ModelSource::Path(path)) => builder.commit_from_file(path),
+            (_, ModelSource::Bytes(bytes)) => builder.commit_from_memory(bytes),
+        };
+        self.interrupt.check()?;
+        session.map_err(|error| {
+            Error::new(
+                ErrorKind::Model,
+                format!(
+                    "{name}: not a model that ONNX Runtime {} loads: {}",
+                    self.runtime.version(),
+                    error.message().trim_end()
+                ),
+            )
+        })
+    }
+
+    fn builder(&self, graph: Graph<'_>) -> ort::Result<SessionBuilder> {
+        let log = self.options.log.clone();
+        let level = if log.accepts(LogLevel::Debug) {
+            ort::logging::LogLevel::Info
+        } else {
+            ort::logging::LogLevel::Warning
+        };
+        let mut builder = Session::builder(self.runtime.environment())?
+            .with_intra_threads(self.threads as usize)?
+            .with_inter_threads(1)?
+            // A spinning pool takes the cores that the host draws its frames on.
+            .with_intra_op_spinning(false)?
+            .with_inter_op_spinning(false)?
+            .with_memory_pattern(true)?
+            .with_no_environment_execution_providers()?
+            .with_log_level(level)?
+            .with_logger(Arc::new(move |level, _: &str, _: &str, _: &str, text: &str| {
+                forward(&log, level, text);
+            }))?;
+        if let Some(spawner) = &self.options.spawner {
+            builder = builder.with_thread_manager(Threads(spawner.clone()))?;
+        }
+        Ok(match graph {
+            Graph::Model { write } => {
+                let builder = builder.with_optimization_level(GraphOptimizationLevel::All)?;
+                match write {
+                    Some(path) => builder.with_optimized_model_path(path)?,
+                    None => builder,
+                }
+            }
+            Graph::Optimised(_) => {
+                // A second time it could come out otherwise.
+                let builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?;
+                match (self.source, self.fingerprint.external.is_empty()) {
+                    (ModelSource::Path(path), false) => {
+                        let folder = path.parent().unwrap_or(Path::new("")).join(".");
+                        builder.with_config_entry(EXTERNAL_FOLDER, folder.to_string_lossy())?
+                    }
+                    _ => builder,
+                }
+            }
+        })
+    }
+}
+
+/// The runtime's threads, made by the caller.
+struct Threads(Spawner);
+
+impl ThreadManager for Threads {
+    type Thread = ThreadEnd;
+
+    fn create(&self, work: impl FnOnce() + Send + 'static) -> ort::Result<Self::Thread> {
+        self.0.spawn(Box::new(work)).map_err(|error| ort::Error::new(error.to_string()))
+    }
+
+    fn join(thread: Self::Thread) -> ort::Result<()> {
+        thread();
+        Ok(())
+    }
+}
