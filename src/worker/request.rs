@@ -95,9 +95,9 @@ impl StreamCore {
     fn arrive(&self, ticket: Ticket, work: &mut Work) -> Result<Option<Ticket>> {
         let step = ticket.reaches();
         let is_last = step as usize == work.run.steps();
-        // At step 0 there is nothing to be seen yet.
+        // At step 0 there is nothing to be seen yet, but in a run without steps.
         let drawn = match step {
-            0 => None,
+            0 if !is_last => None,
             _ => Some(self.draw(&work.run, ticket.epoch(), step)?),
         };
         if !self.progress.commit(ticket) {

@@ -228,6 +228,10 @@ fn a_run_without_steps_is_done_at_once_and_its_image_is_the_frame() {
             assert!(frame(&stream).is_none(), "each frame comes once");
             stream.reset(Some(9)).unwrap();
         }
+        stream.seek(0).unwrap();
+        assert!(stream.wait(None).unwrap());
+        assert_eq!(stream.status().state, StreamState::Done);
+        assert_eq!(frame(&stream).map(|(_, found)| found), Some(pixels.clone()));
     }
 }
 
