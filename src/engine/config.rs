@@ -74,8 +74,8 @@ pub struct StreamConfig {
     pub format: FrameFormat,
     /// Whose steps are made first where more streams wait than one run of the model takes.
     pub priority: Priority,
-    /// Whether the timesteps are chosen so that each step changes what one sees about as much as the
-    /// others do, in place of the sampler's spacing. For the first such stream of a sampler and a preview the
+    /// Whether the timesteps are chosen so that each step brings what one sees nearer to the finished
+    /// picture by about as much, in place of the sampler's spacing. For the first such stream of a sampler and a preview the
     /// engine makes a run of its own, of up to 32 rows, to measure that. Not for samplers that have timesteps of
     /// their own: Heun, PNDM, LCM, TCD, the inverse, Karras and exponential sigmas, a strength below 1.
     pub director: bool,

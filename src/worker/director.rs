@@ -1,5 +1,4 @@
-//! The director: chooses the timesteps of streams so that every frame changes the picture as much as the
-//! others do.
+//! The director: chooses the timesteps of streams so that a picture appears evenly.
 //!
 //! What one sees at which timestep is measured once for a sampler and a preview, by a pilot run of the
 //! model that nobody is shown. The pilot makes a row at a time, between the steps of other streams.

@@ -3,6 +3,7 @@
 //! Nothing here depends on speed: waits are bounded only where a hang is the fault looked for.
 
 mod batching;
+mod director;
 mod frames;
 mod loading;
 mod samplers;
