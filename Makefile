@@ -2,10 +2,10 @@
 
 CARGO ?= cargo
 PYTHON ?= python3
-# What `make demo` reveals, where the pictures go, and options of the example (--seed 8 ...).
+# What `make demo` reveals, where the pictures go, and options of the example (--even --seed 8 ...).
 MODEL ?= assets/portraits.onnx
 OUT ?= out
-DEMO_OPTIONS ?=
+DEMO_OPTIONS ?= --even
 # Options for `cargo test`, --release for one.
 TEST_OPTIONS ?=
 

@@ -809,8 +809,8 @@ typedef struct {
     uint64_t image_row_stride;
     // How the pixels of frames are laid out: one of `DDPM_FRAME_*`. The worker converts.
     uint32_t frame_format;
-    // 1: the timesteps are so chosen that each step changes what frames show about as much as the others
-    // do, in place of `spacing`. The first such stream of a sampler and its settings waits while the
+    // 1: the timesteps are so chosen that each step brings what frames show nearer to the finished picture
+    // by about as much, in place of `spacing`. The first such stream of a sampler and its settings waits while the
     // engine measures that, on a run of up to 32 steps that nobody is shown. Not for samplers that have
     // timesteps of their own, nor with `strength` below 1. 0: as `spacing` says.
     uint32_t director;
