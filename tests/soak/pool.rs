@@ -1,5 +1,6 @@
 //! The engines, one of each kind at a time, each replaced now and then.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use ddpm::engine::{Engine, EngineConfig, Provider};
@@ -17,6 +18,8 @@ pub struct Placed {
 
 pub struct Pool {
     places: Vec<Mutex<Placed>>,
+    /// Where every other kind of engine keeps its optimised graph.
+    cache: PathBuf,
 }
 
 fn config(kind: &Kind) -> EngineConfig {
@@ -27,14 +30,25 @@ fn config(kind: &Kind) -> EngineConfig {
     config
 }
 
+fn start(kind: usize, cache: &Path) -> Arc<Engine> {
+    let cache_dir = Some(cache.to_owned()).filter(|_| kind.is_multiple_of(2));
+    Arc::new(Engine::new(EngineConfig { cache_dir, ..config(&KINDS[kind]) }).unwrap())
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.places.clear();
+        // It may never have been made.
+        let _ = std::fs::remove_dir_all(&self.cache);
+    }
+}
+
 impl Pool {
     /// Starts them; they may still load.
     pub fn new() -> Self {
-        let start = |kind| {
-            let engine = Arc::new(Engine::new(config(kind)).unwrap());
-            Mutex::new(Placed { engine, generation: 0 })
-        };
-        Self { places: KINDS.iter().map(start).collect() }
+        let cache = std::env::temp_dir().join(format!("ddpm-soak-{}", std::process::id()));
+        let place = |kind| Mutex::new(Placed { engine: start(kind, &cache), generation: 0 });
+        Self { places: (0..KINDS.len()).map(place).collect(), cache }
     }
 
     /// The engine of this kind. Dropping the last handle of one that was replaced closes it.
@@ -50,7 +64,7 @@ impl Pool {
     /// Puts a new engine, which may still load, in the place of another, which may be at work. `closes`
     /// it, or leaves that to whoever holds its last handle.
     pub fn replace(&self, kind: usize, closes: bool) {
-        let engine = Arc::new(Engine::new(config(&KINDS[kind])).unwrap());
+        let engine = start(kind, &self.cache);
         let mut place = self.places[kind].lock().unwrap();
         let generation = place.generation + 1;
         let old = std::mem::replace(&mut *place, Placed { engine, generation });
