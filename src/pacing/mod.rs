@@ -1,8 +1,8 @@
-//! When a reveal makes its rows, and which timesteps make each of them show as much as the others.
+//! When a reveal makes its rows, and which timesteps make a picture appear evenly.
 //!
 //! Pure maths: a [`Playback`] says how many rows are due after so many seconds, [`thin`] drops rows
 //! that a slow machine has no time for, and a [`VisibleChange`] spreads timesteps so that every frame
-//! changes the picture by about the same amount. This module must not know threads, models or
+//! brings the picture nearer by about the same amount. This module must not know threads, models or
 //! clocks: time comes in as seconds, pictures as numbers.
 
 mod curve;
