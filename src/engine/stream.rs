@@ -87,8 +87,8 @@ impl Stream {
     pub fn branch(&self, branch: Branch) -> Result<Self> {
         self.link.check_open()?;
         let step = branch.step;
-        let run = self.core.branch(branch)?;
-        let core = StreamCore::new(self.core.model(), run, self.core.options_of_branch())?;
+        let (run, options) = self.core.branch(branch)?;
+        let core = StreamCore::new(self.core.model(), run, options)?;
         self.core.share_checkpoints(&core, step);
         let made = Self::new(Arc::new(core), self.link.another()?);
         if made.status().step < step {

@@ -329,7 +329,7 @@ fn serve<I>(
         Err(error) => return fail_until_closed(shared, inbox, Vec::new(), error),
     };
     let mut batch = Batch::new(denoiser.as_ref(), max_batch);
-    let mut to_warm = batch.sizes_to_warm().into_iter();
+    let mut to_warm = batch.sizes_to_warm().into_iter().peekable();
     let mut director = Director::default();
     let mut requests = Vec::new();
     while !shared.is_closing() {
@@ -337,15 +337,17 @@ fn serve<I>(
         requests.retain_mut(Request::renew);
         if requests.is_empty() {
             // While nobody asks for a step, the first calls of the other sizes are made, which are slow.
-            let Some(size) = to_warm.next() else {
+            let Some(&size) = to_warm.peek() else {
                 take_in(&mut requests, inbox.wait(|| shared.is_closing()));
                 continue;
             };
             match contained("a first call", || Ok(denoiser.warm_up(size))) {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => _ = to_warm.next(),
+                // Meant for a step before it, and says nothing about the size: once more.
+                Ok(Err(_)) if shared.stopper.was_broken_off() => {}
                 Ok(Err(_)) => {
                     batch.stay_below(size);
-                    to_warm = Vec::new().into_iter();
+                    to_warm = Vec::new().into_iter().peekable();
                 }
                 Err(panic) => return fail_until_closed(shared, inbox, requests, panic),
             }

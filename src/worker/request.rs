@@ -78,11 +78,13 @@ impl StreamCore {
     /// Worker: makes the step of what the model said, and publishes its frame if that is what the ticket
     /// is for. Gives what there is to do next, if that is known already.
     fn answer(&self, ticket: Ticket, output: &[f32]) -> Result<Answered> {
+        let mut work = self.work.lock();
+        let work = &mut *work;
+        // Under the lock: the run is that of the question as long as the ticket counts, and no longer. After
+        // a reset a branch or a save takes it back to its start, which may be while this waited.
         if !self.progress.wants(ticket) {
             return Ok(Answered::Settled(None));
         }
-        let mut work = self.work.lock();
-        let work = &mut *work;
         work.run.answer(output)?;
         work.checkpoints.record(&work.run);
         if (work.run.step_index() as u32) < ticket.reaches() {

@@ -29,13 +29,16 @@ impl StreamCore {
     }
 
     /// Host: a run like this stream's that draws other noise from `step` on, as near to `step` as
-    /// this one's checkpoints lead. Allocates. Blocks while the worker takes a step's result.
+    /// this one's checkpoints lead; and how it is served and shown: as this stream, whose timesteps may
+    /// have been chosen already. Allocates. Blocks while the worker takes a step's result.
     ///
     /// Errors: `InvalidArgument` where there is no such step or nothing would differ; `OutOfMemory`.
-    pub(crate) fn branch(&self, branch: Branch) -> Result<Run> {
+    pub(crate) fn branch(&self, branch: Branch) -> Result<(Run, Options)> {
         let work = self.settled_work()?;
         let run = &work.run;
-        if branch.variation == 0.0 && !run.draws_noise_from(branch.step as usize) {
+        let target = branch.step as usize;
+        let is_of_run = target < run.steps();
+        if is_of_run && branch.variation == 0.0 && !run.draws_noise_from(target) {
             return Err(Error::invalid_argument(format!(
                 "variation: found 0, but {} draws no noise from step {} on, so that another seed changes nothing",
                 run.config().kind,
@@ -45,7 +48,6 @@ impl StreamCore {
         let mut branches = run.start().branches.clone();
         // What was to come after it is another trajectory's.
         branches.retain(|earlier| earlier.step < branch.step);
-        let target = branch.step as usize;
         branches.push(branch);
         let start = RunStart { branches, ..run.start().clone() };
         let mut made = Run::starting(&self.model, run.config(), start, 1)?;
@@ -57,7 +59,7 @@ impl StreamCore {
             }
         }
         made.seek_start(&work.checkpoints, target)?;
-        Ok(made)
+        Ok((made, Options { director: work.awaits_director, ..self.options }))
     }
 
     /// Host: lets a branch from `step` have the checkpoints on the way that both go.
@@ -74,11 +76,6 @@ impl StreamCore {
 
     pub(crate) fn model(&self) -> &ModelConfig {
         &self.model
-    }
-
-    /// How a branch is served and shown: as this stream, whose timesteps may have been chosen already.
-    pub(crate) fn options_of_branch(&self) -> Options {
-        Options { director: self.awaits_director(), ..self.options }
     }
 
     /// Host: no step begins, or steps begin again.

@@ -85,6 +85,12 @@ impl Denoiser for Fake {
         Batching::default()
     }
 
+    fn warm_up(&mut self, _batch: usize) -> Result<()> {
+        let is_broken = std::mem::take(&mut self.state.state().broken);
+        self.state.broke.store(is_broken, Ordering::SeqCst);
+        if is_broken { Err(Error::new(ErrorKind::Inference, "terminated")) } else { Ok(()) }
+    }
+
     fn predict(
         &mut self,
         sample: ArrayView4<'_, f32>,
@@ -122,8 +128,12 @@ fn model() -> ModelConfig {
 }
 
 fn bench(max_batch: usize) -> Bench {
+    bench_at(Gate::default(), max_batch)
+}
+
+fn bench_at(gate: Gate, max_batch: usize) -> Bench {
     let (enter, entered) = mpsc::channel();
-    let gate = Arc::new(Gate::default());
+    let gate = Arc::new(gate);
     let fake = Fake { config: model(), state: Arc::clone(&gate), entered: enter };
     let load = move || Ok(Loaded { denoiser: Box::new(fake), info: () });
     let stopper: Arc<Gate> = Arc::clone(&gate);
@@ -325,6 +335,51 @@ fn a_call_that_is_broken_off_by_mistake_is_made_again() {
 }
 
 #[test]
+fn a_first_call_that_is_broken_off_by_mistake_says_nothing_about_the_batch_size() {
+    let late = GateState { broken: true, ..GateState::default() };
+    let bench = bench_at(Gate { state: StdMutex::new(late), ..Gate::default() }, 8);
+    // Nobody asks for a step before the first call has taken it.
+    let deadline = Instant::now() + HANG.unwrap();
+    while bench.gate.state().broken {
+        assert!(Instant::now() < deadline);
+        thread::yield_now();
+    }
+    let link = bench.link();
+    let cores: Vec<_> = (0..3).map(|seed| stream(Sampler::Ddim, seed)).collect();
+    bench.seek(&cores[0], 1);
+    // While one is held up the other two queue, and share the next call.
+    bench.entered.try_iter().for_each(drop);
+    bench.gate.set_shut(true);
+    link.step(&cores[0]).unwrap();
+    bench.entered.recv().unwrap();
+    link.step(&cores[1]).unwrap();
+    link.step(&cores[2]).unwrap();
+    bench.gate.let_one_through();
+    assert_eq!(bench.entered.recv().unwrap().len(), 2);
+    bench.gate.set_shut(false);
+}
+
+#[test]
+fn a_result_that_waited_for_the_run_while_it_was_reset_is_thrown_away() {
+    let bench = bench(1);
+    let (link, core) = (bench.link(), stream(Sampler::Ddpm, 3));
+    bench.seek(&core, 4);
+    bench.gate.set_shut(true);
+    link.step(&core).unwrap();
+    bench.entered.recv().unwrap();
+    // As by a branch that holds the run when the result comes.
+    let mut work = core.work.lock();
+    bench.gate.set_shut(false);
+    // For the worker to come to the lock; where it takes longer, this shows nothing.
+    thread::sleep(Duration::from_millis(100));
+    link.reset(&core, Some(8)).unwrap();
+    core.catch_up(&mut work).unwrap();
+    drop(work);
+    bench.seek(&core, 1);
+    assert_eq!(sample(&core), straight(&stream(Sampler::Ddpm, 8))[1]);
+}
+
+#[test]
 fn of_streams_that_wait_the_higher_priority_goes_first_and_the_lower_is_not_forgotten() {
     let bench = bench(1);
     let link = bench.link();
@@ -415,8 +470,8 @@ fn a_branch_is_the_same_before_it_and_another_after_it() {
     let expected = straight(&core);
     for (stand, step) in [(8, 5), (2, 5), (5, 5), (12, 0)] {
         bench.seek(&core, stand);
-        let run = core.branch(Branch { step, seed: 77, variation: 0.0 }).unwrap();
-        let branch = Arc::new(StreamCore::new(&model(), run, core.options_of_branch()).unwrap());
+        let (run, options) = core.branch(Branch { step, seed: 77, variation: 0.0 }).unwrap();
+        let branch = Arc::new(StreamCore::new(&model(), run, options).unwrap());
         core.share_checkpoints(&branch, step);
         bench.seek(&branch, step);
         assert_eq!(sample(&branch), expected[step as usize], "stood at {stand}");
@@ -432,7 +487,8 @@ fn a_branch_is_the_same_before_it_and_another_after_it() {
     let error = plain.branch(Branch { step: 4, seed: 7, variation: 0.0 }).unwrap_err();
     assert!(error.message().starts_with("variation: found 0, but ddim draws no noise"), "{error}");
     plain.branch(Branch { step: 4, seed: 7, variation: 0.3 }).unwrap();
-    assert!(core.branch(Branch { step: 12, seed: 7, variation: 0.0 }).is_err());
+    let error = core.branch(Branch { step: 12, seed: 7, variation: 0.0 }).unwrap_err();
+    assert!(error.message().contains("step: found 12, expected"), "{error}");
 }
 
 #[test]
