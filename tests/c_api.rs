@@ -141,6 +141,13 @@ fn a_runtime_of_the_hosts_own_is_no_trouble() {
 }
 
 #[test]
+fn a_host_may_release_its_own_environment_of_our_runtime_in_mid_step() {
+    for when in ["before", "after"] {
+        holds("host_environment.c", &[runtime().to_str().unwrap(), when]);
+    }
+}
+
+#[test]
 fn global_constructor_may_create_an_engine() {
     let source = "tests/c/global_constructor.cpp";
     let program = compile("global_constructor", source, Link::Shared, &[]);

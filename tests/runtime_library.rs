@@ -182,6 +182,14 @@ fn a_process_keeps_the_runtime_it_has() {
     passes(case(&std::env::current_exe().unwrap(), "second"));
 }
 
+/// Holds for a runtime that is built with CUDA and for one that is not.
+#[test]
+fn cuda_without_a_device_is_an_error_or_the_cpu_with_the_reason() {
+    let mut command = case(&std::env::current_exe().unwrap(), "no_device");
+    command.env("CUDA_VISIBLE_DEVICES", "");
+    passes(command);
+}
+
 #[test]
 fn the_hosts_exit_code_survives_an_exit_during_a_step() {
     let started = Instant::now();
@@ -242,6 +250,22 @@ fn child() {
             assert_eq!(error.kind(), ErrorKind::RuntimeLibrary);
             let text = error.to_string();
             assert!(text.contains("/nowhere") && text.contains(good.to_str().unwrap()), "{text}");
+        }
+        "no_device" => {
+            let with = |provider| {
+                let options = OnnxOptions {
+                    runtime_library: Some(good.clone()),
+                    provider,
+                    ..OnnxOptions::default()
+                };
+                OnnxDenoiser::load(&ModelSource::from(&model("lin")), &options)
+            };
+            let error = with(Provider::Cuda).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Provider);
+            assert_eq!(with(Provider::Cuda).unwrap_err(), error);
+            let info = with(Provider::Auto).unwrap().info().clone();
+            assert_eq!(info.provider, Provider::Cpu);
+            assert_eq!(info.fallback_reason.as_deref(), Some(error.message()));
         }
         "exit" | "exit_loading" => {
             let name = if case == "exit" { "endless" } else { "endless_load" };

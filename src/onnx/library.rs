@@ -131,8 +131,6 @@ fn load(path: &Path) -> std::result::Result<Runtime, String> {
         }));
     let environment = without_telemetry(|| builder.build())
         .map_err(|error| format!("ONNX Runtime {version} did not start: {error}"))?;
-    // A logger is given all there is to say; the sessions have loggers and levels of their own.
-    environment.set_log_level(ort::logging::LogLevel::Warning);
     Ok(Runtime { environment, path: path.to_owned(), version })
 }
 

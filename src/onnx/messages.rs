@@ -2,7 +2,7 @@
 //!
 //! A session has a logger of its own. What the runtime says outside of any session, of a provider's library
 //! that it cannot load for one, it says on the thread that asked; there it goes to the load that is going
-//! on, and what is said elsewhere is dropped.
+//! on, and what is said elsewhere is dropped. Where the host had the runtime first, it all goes to the host.
 
 use std::cell::RefCell;
 
@@ -30,8 +30,12 @@ pub(super) fn collect<T>(log: &Logger, load: impl FnOnce() -> T) -> T {
     load()
 }
 
-/// A message of the runtime that belongs to no session.
+/// A message of the runtime that belongs to no session. There are some of every level: the level is that
+/// of the whole process, where the host may use the same runtime, and not for us to set.
 pub(super) fn of_the_process(level: ort::logging::LogLevel, text: &str) {
+    if matches!(level, ort::logging::LogLevel::Info | ort::logging::LogLevel::Verbose) {
+        return;
+    }
     // Not borrowed while the message is handed out: the host's code may come back here.
     let log = LOADING.try_with(|loading| loading.borrow().clone());
     if let Ok(Some(log)) = log {

@@ -111,6 +111,41 @@ static void callbacks_come_from_the_engines_own_worker_until_destroy(const char 
 }
 
 /* Second argument: how often engines are broken off. */
+/* What one engine hears names its own model and never the other's. */
+typedef struct owner {
+    const char *own, *other;
+    int named;
+} owner;
+
+static void check_owner(void *user_data, uint32_t level, const char *message) {
+    owner *heard = (owner *)user_data;
+    (void)level;
+    CHECK(strstr(message, heard->other) == NULL);
+    heard->named += strstr(message, heard->own) != NULL;
+}
+
+static void each_engine_has_its_own_log(const char *models) {
+    owner logs[2] = {{"/lin.onnx", "/needs_width_8.onnx", 0}, {"/needs_width_8.onnx", "/lin.onnx", 0}};
+    ddpm_engine *engines[2];
+    int i;
+    for (i = 0; i < 2; i++) {
+        ddpm_engine_desc desc = DDPM_ENGINE_DESC_INIT;
+        desc.model_path = path_in(models, logs[i].own + 1);
+        desc.width = i == 1 ? 9 : 0;
+        desc.height = i == 1 ? 8 : 0;
+        desc.log = check_owner;
+        desc.log_user_data = &logs[i];
+        desc.log_level = DDPM_LOG_DEBUG;
+        CHECK_OK(ddpm_engine_create(&desc, &engines[i]));
+    }
+    CHECK_OK(ddpm_engine_wait(engines[0], DDPM_WAIT_FOREVER));
+    /* Its first run fails, of which the runtime tells. */
+    CHECK_RESULT(ddpm_engine_wait(engines[1], DDPM_WAIT_FOREVER), DDPM_ERROR_INFERENCE);
+    CHECK_OK(ddpm_engine_destroy(engines[1]));
+    CHECK_OK(ddpm_engine_destroy(engines[0]));
+    CHECK(logs[0].named > 0);
+}
+
 int main(int argc, char **argv) {
     ddpm_engine_desc desc = DDPM_ENGINE_DESC_INIT;
     ddpm_engine *idle;
@@ -148,5 +183,6 @@ int main(int argc, char **argv) {
     CHECK_OK(ddpm_engine_destroy(engine));
     CHECK(messages > 0);
     callbacks_come_from_the_engines_own_worker_until_destroy(argv[1], atoi(argv[2]));
+    each_engine_has_its_own_log(argv[1]);
     return 0;
 }

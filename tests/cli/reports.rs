@@ -50,6 +50,28 @@ fn info_names_every_default_taken() {
     assert_eq!(info["model"]["prediction_type"], "sample");
 }
 
+/// One process after the other, and what is in the way of the cache is a message and no failure.
+#[test]
+fn info_says_which_model_it_is_and_what_the_cache_did() {
+    let folder = Folder::new("cli-cache");
+    let cache = |folder: &Path| {
+        let options = format!("--json --cache {}", folder.display());
+        command("info", &model("lin"), &options, None).json()
+    };
+    let (first, second) = (cache(&folder.0), cache(&folder.0));
+    assert_eq!(
+        (&first["runtime"]["cache"], &second["runtime"]["cache"]),
+        (&json!("written"), &json!("hit"))
+    );
+    assert_eq!(first["fingerprint"], second["fingerprint"]);
+    let fingerprint = first["fingerprint"].as_str().unwrap();
+    let words = command("info", &model("lin"), "", None).ok().stdout;
+    assert!(words.contains(fingerprint) && !words.contains("optimised graph"), "{words}");
+    let blocked = cache(&model("lin"));
+    let messages = blocked["messages"].to_string();
+    assert!(messages.contains("the optimised graph is not cached"), "{messages}");
+}
+
 #[test]
 fn info_tells_fixed_batches_classes_and_variances() {
     let info = |name: &str| command("info", &model(name), "--json", None).json();

@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ddpm::onnx::CacheUse;
-
 use super::*;
 
 fn cached(model: &Path, folder: &Path) -> OnnxDenoiser {

@@ -9,7 +9,6 @@ mod classes;
 mod common;
 mod scheduler;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,7 +18,9 @@ use ddpm::error::{Error, ErrorKind, Result};
 use ddpm::log::{LogLevel, Logger};
 use ddpm::model::{Classes, Denoiser, ModelConfig};
 use ddpm::noise_schedule::BetaSchedule;
-use ddpm::onnx::{Interrupt, ModelOverrides, ModelSource, OnnxDenoiser, OnnxOptions, Provider};
+use ddpm::onnx::{
+    CacheUse, Interrupt, ModelOverrides, ModelSource, OnnxDenoiser, OnnxOptions, Provider,
+};
 use ddpm::prediction::PredictionType;
 use ddpm::run::{Run, RunStart};
 use ddpm::sampler::{
@@ -358,34 +359,15 @@ fn a_path_with_accents_and_cjk_works() {
     let folder = Folder::new("utf8");
     let path = folder.0.join("modèle-拡散-Größe.onnx");
     std::fs::copy(model("lin"), &path).unwrap();
-    OnnxDenoiser::load(&ModelSource::from(&path), &cpu()).unwrap();
-}
-
-#[cfg(unix)]
-#[test]
-fn a_symlinked_model_loads_also_with_its_external_data() {
-    let folder = Folder::new("symlink");
-    let blobs = folder.0.join("blobs");
-    let shown = folder.0.join("shown");
-    std::fs::create_dir_all(&blobs).unwrap();
-    std::fs::create_dir_all(&shown).unwrap();
-    let link = |from: &Path, blob: &str, name: &str| {
-        std::fs::copy(from, blobs.join(blob)).unwrap();
-        std::os::unix::fs::symlink(blobs.join(blob), shown.join(name)).unwrap();
+    let cache_dir = Some(folder.0.join("mémoire-記憶"));
+    let load = || {
+        OnnxDenoiser::load(
+            &ModelSource::from(&path),
+            &OnnxOptions { cache_dir: cache_dir.clone(), ..cpu() },
+        )
     };
-    link(&model("lin"), "aaaa", "lin.onnx");
-    OnnxDenoiser::load(&ModelSource::from(&shown.join("lin.onnx")), &cpu()).unwrap();
-
-    load("external").unwrap();
-    link(&model("external"), "bbbb", "external.onnx");
-    link(&model("external").with_extension("onnx.data"), "cccc", "external.onnx.data");
-    let linked = OnnxDenoiser::load(&ModelSource::from(&shown.join("external.onnx")), &cpu());
-    if let Err(error) = linked {
-        // The runtime refuses data outside the model's folder; then it must say so.
-        assert_eq!(error.kind(), ErrorKind::Model);
-        let text = error.to_string();
-        assert!(text.contains("external.onnx") && text.contains("xternal data"), "{text}");
-    }
+    assert_eq!(load().unwrap().info().cache, CacheUse::Written);
+    assert_eq!(load().unwrap().info().cache, CacheUse::Hit);
 }
 
 #[test]

@@ -132,6 +132,7 @@ pub fn runtime(info: &OnnxInfo) -> Value {
         "provider": provider_name(info.provider),
         "fallback_reason": info.fallback_reason,
         "threads": info.threads,
+        "cache": info.cache.to_string(),
         "runtime_version": info.runtime_version,
         "runtime_library": path(&info.runtime_library),
     })

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 use ddpm::error::Result;
 use ddpm::log::{LogLevel, LogSink, Logger};
-use ddpm::onnx::OnnxInfo;
+use ddpm::onnx::{CacheUse, OnnxInfo};
 use serde_json::json;
 
 use crate::model_options::{Loaded, ModelOptions};
@@ -59,6 +59,7 @@ impl Info {
             "model": describe::model(&info.model),
             "class_names": info.classes,
             "fixed_batch": info.fixed_batch,
+            "fingerprint": info.fingerprint,
             "sampler": describe::sampler(&info.model.sampler),
             "runtime": describe::runtime(&info),
             "defaults_taken": defaults,
@@ -112,8 +113,14 @@ fn text(name: &str, info: &OnnxInfo, defaults: &[String], messages: &[String]) -
             ),
         ),
     ];
+    let cache = match &info.cache {
+        CacheUse::Off => String::new(),
+        used => format!("{used} (optimised graph)"),
+    };
+    let lines =
+        lines.into_iter().chain([("fingerprint", info.fingerprint.clone()), ("cache", cache)]);
     let mut text = name.to_owned();
-    for (what, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+    for (what, value) in lines.filter(|(_, value)| !value.is_empty()) {
         // Writing to a string does not fail.
         let _ = write!(text, "\n  {what:13} {value}");
     }

@@ -53,6 +53,9 @@ pub struct ModelOptions {
     /// The ONNX Runtime library [default: $DDPM_ONNXRUNTIME, else beside the program, else the cache]
     #[arg(long, value_name = "PATH")]
     runtime: Option<PathBuf>,
+    /// A folder for optimised graphs, so that a model loads faster the next time
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Width in pixels, for a model that leaves it open
     #[arg(long, value_name = "PIXELS")]
     width: Option<usize>,
@@ -171,6 +174,7 @@ impl ModelOptions {
     pub fn without_a_file(&self, log: &Logger) -> Result<ModelConfig> {
         let useless = [
             ("--runtime", self.runtime.is_some()),
+            ("--cache", self.cache.is_some()),
             ("--width", self.width.is_some()),
             ("--height", self.height.is_some()),
             ("--color", self.color.is_some()),
@@ -226,6 +230,7 @@ impl ModelOptions {
             threads: self.threads,
             overrides: self.overrides()?,
             scheduler_config: self.scheduler.clone(),
+            cache_dir: self.cache.clone(),
             log,
             ..OnnxOptions::default()
         };
