@@ -49,7 +49,8 @@ static LOADING: Mutex<()> = Mutex::new(());
 /// the same call fails the same way, and a call with a better path works.
 ///
 /// Errors: `RuntimeLibrary`, with every place tried and what was wrong there; also where `given` is
-/// not the file that is loaded already, since a process holds one.
+/// not the file that is loaded already, since a process holds one. `OutOfMemory` where the process may
+/// not map as much memory as the runtime takes to start.
 pub(super) fn runtime(given: Option<&Path>, log: &Logger) -> Result<&'static Runtime> {
     // A panic under the lock leaves no state of ours half made.
     let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,6 +65,8 @@ pub(super) fn runtime(given: Option<&Path>, log: &Logger) -> Result<&'static Run
             _ => Ok(loaded),
         };
     }
+    check_room(ROOM_TO_START)?;
+    find_unwinder();
     let loaded = find(given, log)?;
     log.log(
         LogLevel::Info,
@@ -71,6 +74,84 @@ pub(super) fn runtime(given: Option<&Path>, log: &Logger) -> Result<&'static Run
     );
     Ok(RUNTIME.get_or_init(|| loaded))
 }
+
+/// Memory that the process must be able to map before the runtime is started. ONNX Runtime 1.31 takes
+/// up to 131 MB, its file and its thread's heap among it; where there is less, its start ends in an error
+/// or in the end of the process, depending on which of its allocations is the one that fails.
+const ROOM_TO_START: usize = 160 << 20;
+
+/// Memory that a session must be able to map: this, and for each of its threads a stack and what glibc
+/// reserves for a thread's heap.
+const ROOM_FOR_SESSION: usize = 128 << 20;
+const ROOM_FOR_HEAP: usize = 64 << 20;
+
+/// Checks that a session with as many threads can start. Where ONNX Runtime cannot have them all, it
+/// waits for ever for those that it has.
+///
+/// Errors: `OutOfMemory` where the process may not map that much memory.
+pub(super) fn check_room_for(threads: u32) -> Result<()> {
+    // The first thread is the one that asks.
+    let more = threads.saturating_sub(1) as usize;
+    let each = stack_size().saturating_add(ROOM_FOR_HEAP);
+    check_room(each.saturating_mul(more).saturating_add(ROOM_FOR_SESSION))
+}
+
+/// Errors: `OutOfMemory`.
+#[cfg(unix)]
+fn check_room(bytes: usize) -> Result<()> {
+    // SAFETY: a new mapping at an address of the system's choice, which nothing may touch, so it takes
+    // no memory; it is given back at once and whole.
+    let mapped = unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE;
+        let start = libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0);
+        start != libc::MAP_FAILED && libc::munmap(start, bytes) == 0
+    };
+    if mapped {
+        return Ok(());
+    }
+    let reason = std::io::Error::last_os_error();
+    Err(Error::new(
+        ErrorKind::OutOfMemory,
+        format!(
+            "ONNX Runtime: {} MB to start with could not be had: {reason}; if the process is limited (ulimit -v), raise that",
+            bytes >> 20
+        ),
+    ))
+}
+
+/// Elsewhere processes are not limited in this way.
+#[cfg(not(unix))]
+fn check_room(_bytes: usize) -> Result<()> {
+    Ok(())
+}
+
+/// What the C library gives a thread for its stack where nobody asks for another size.
+#[cfg(unix)]
+fn stack_size() -> usize {
+    const USUAL: usize = 8 << 20;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes the struct, which is ours.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) } == 0;
+    if known && limit.rlim_cur != libc::RLIM_INFINITY { limit.rlim_cur as usize } else { USUAL }
+}
+
+#[cfg(not(unix))]
+fn stack_size() -> usize {
+    0
+}
+
+/// Lets the C library find its unwinder now. glibc looks for it (`libgcc_s`, which is in memory
+/// already) when the first exception of the runtime's passes through one of its own functions, and
+/// ends the process where that fails, which it does when the exception says that memory has run out.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn find_unwinder() {
+    let mut frame = std::ptr::null_mut();
+    // SAFETY: room for one address, and the number says so.
+    unsafe { libc::backtrace(&raw mut frame, 1) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn find_unwinder() {}
 
 fn refuse(message: String) -> Error {
     Error::new(ErrorKind::RuntimeLibrary, message)

@@ -10,13 +10,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogLevel, Logger};
 use crate::model::{Batching, Classes, Denoiser, ModelConfig};
 use crate::rng::{Purpose, fill_standard_normal};
+use crate::step::zeros;
 
 use super::binding::{Binding, Feed};
 use super::cache::CacheUse;
 use super::classes::last_stands_for_none;
 use super::fingerprint::Fingerprint;
 use super::interrupt::Interrupt;
-use super::library::runtime;
+use super::library::{check_room_for, runtime};
 use super::load::{Loading, check_readable, provider_fault, threads};
 use super::messages::collect;
 use super::metadata::Golden;
@@ -110,7 +111,8 @@ impl OnnxDenoiser {
     /// they do not fit the graph or each other, its size is open, or it does not reproduce its golden
     /// checksum; `Unsupported` for a scheduler config, or metadata, of what this version does not
     /// have; `Provider` where CUDA is asked for and cannot be used; `Inference` where the first run
-    /// fails; `InvalidArgument` for an option out of range.
+    /// fails; `OutOfMemory` where the process may not have the memory; `InvalidArgument` for an option
+    /// out of range.
     pub fn load(source: &ModelSource, options: &OnnxOptions) -> Result<Self> {
         Self::load_interruptible(source, options, &Interrupt::new())
     }
@@ -134,6 +136,7 @@ impl OnnxDenoiser {
             check_readable(path)?;
         }
         let runtime = runtime(options.runtime_library.as_deref(), &options.log)?;
+        check_room_for(threads)?;
         options.progress.set(LoadStage::Model, 0.0);
         let read = |part| options.progress.set(LoadStage::Model, part);
         let fingerprint = &Fingerprint::of(source, interrupt, &read)?;
@@ -237,8 +240,8 @@ impl OnnxDenoiser {
     ) -> Result<Vec<f32>> {
         let model = &self.info.model;
         let labels = if model.classes.is_some() { vec![label; batch] } else { Vec::new() };
-        let mut sample = vec![0.0; model.sample_len(batch)?];
-        let mut output = vec![0.0; sample.len() / model.channels * model.output_channels()];
+        let mut sample = zeros(model.sample_len(batch)?)?;
+        let mut output = zeros(sample.len() / model.channels * model.output_channels())?;
         let item = sample.len() / batch;
         sample.chunks_mut(item).for_each(fill);
         let timesteps = vec![timestep; batch];

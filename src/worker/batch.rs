@@ -166,7 +166,12 @@ impl Batch {
         self.labels.clear();
         for (index, request) in requests.iter_mut().enumerate() {
             let before = self.queries.len();
-            let asks = request.prepare().unwrap_or_else(|error| {
+            let prepared = request.prepare().and_then(|asks| {
+                reserve(&mut self.sample, (before + asks) * item)?;
+                reserve(&mut self.output, (before + asks) * output_item)?;
+                Ok(asks)
+            });
+            let asks = prepared.unwrap_or_else(|error| {
                 request.fail(error);
                 0
             });
@@ -244,6 +249,8 @@ impl Batch {
         }
         let Padded { sample: all, timesteps: times, labels: classes, output: answers } =
             &mut self.padded;
+        reserve(all, size * item)?;
+        reserve(answers, size * output_item)?;
         fill_up(all, sample, size * item, item);
         fill_up(times, timesteps, size, 1);
         fill_up(classes, labels, if labels.is_empty() { 0 } else { size }, 1);
@@ -330,6 +337,15 @@ impl Batch {
             }
         }
     }
+}
+
+/// Room for `len` values. Errors: `OutOfMemory`, where growing would end the process.
+fn reserve(values: &mut Vec<f32>, len: usize) -> Result<()> {
+    values.try_reserve_exact(len.saturating_sub(values.len())).map_err(|_| {
+        let bytes = len.saturating_mul(size_of::<f32>());
+        let text = format!("batch: {bytes} bytes for its samples could not be had");
+        Error::new(ErrorKind::OutOfMemory, text)
+    })
 }
 
 /// `values` and as many copies of their first `item` as it takes to be `len` long.
