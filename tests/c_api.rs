@@ -4,6 +4,7 @@
 //! Unix only. `CC` and `CXX` name other compilers.
 #![cfg(unix)]
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,6 +65,15 @@ fn runs_broken_off_at_any_moment_leave_nothing_behind() {
     holds("break_off.c", &["300"]);
 }
 
+/// Picture size and threads; of the MB that are left the least, the most, and from one to the next.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_process_without_memory_gets_errors() {
+    holds("address_limit.c", &["8", "1", "4", "304", "25"]);
+    holds("address_limit.c", &["8", "16", "4", "1604", "160"]);
+    holds("address_limit.c", &["512", "1", "180", "480", "30"]);
+}
+
 #[test]
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn memory_is_flat_and_given_back() {
@@ -100,6 +110,11 @@ fn an_engines_threads_have_names_and_a_priority_and_end_with_it() {
 }
 
 #[test]
+fn signals_and_the_working_folder_stay_the_hosts() {
+    holds("signals.c", &[]);
+}
+
+#[test]
 fn what_belongs_to_the_process_stays_the_hosts() {
     let folder = Path::new(SCRATCH).join("c_api/process");
     let _ = fs::remove_dir_all(&folder);
@@ -124,7 +139,25 @@ fn leaving_in_mid_step_keeps_the_exit_code() {
 fn plugin_from_another_folder_loads_and_unloads() {
     let program = compile("plugin", "tests/c/plugin.c", Link::None, &[]);
     let mut command = Command::new(program);
-    command.arg(models()).arg(shared_library()).arg("20");
+    command.arg(models()).arg(shared_library()).arg("100");
+    expect_code(&mut command, 0);
+}
+
+/// Two files of the library, and a library of somebody else's that is in Rust as well.
+#[test]
+fn two_copies_and_another_rust_library_live_in_one_process() {
+    let folder = Path::new(SCRATCH).join("c_api/two");
+    fs::create_dir_all(&folder).unwrap();
+    let copy = folder.join("libddpm_copy");
+    fs::copy(shared_library(), &copy).unwrap();
+    let neighbour = folder.join("libneighbour");
+    let rustc = env::var("RUSTC").unwrap_or("rustc".to_owned());
+    let mut compiler = Command::new(rustc);
+    compiler.current_dir(ROOT).args(["--edition", "2024", "-O", "--crate-type", "cdylib", "-o"]);
+    expect_code(compiler.arg(&neighbour).arg("tests/c/neighbour.rs"), 0);
+    let program = compile("copies", "tests/c/copies.c", Link::None, &[]);
+    let mut command = Command::new(program);
+    command.arg(models()).arg(shared_library()).arg(copy).arg(neighbour).arg("5");
     expect_code(&mut command, 0);
 }
 

@@ -141,7 +141,7 @@ pub fn expect_code(command: &mut Command, code: i32) -> Output {
 }
 
 /// Compiles `tests/c/<name>` and runs it with the folder of the models and `arguments`.
-pub fn holds(name: &str, arguments: &[&str]) {
+pub fn holds(name: &str, arguments: &[&str]) -> Output {
     let program = compile(&name.replace('.', "_"), &format!("tests/c/{name}"), Link::Shared, &[]);
-    expect_code(Command::new(program).arg(models()).args(arguments), 0);
+    expect_code(Command::new(program).arg(models()).args(arguments), 0)
 }
