@@ -65,6 +65,12 @@ fn runs_broken_off_at_any_moment_leave_nothing_behind() {
     holds("break_off.c", &["300"]);
 }
 
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn a_system_without_threads_is_an_error() {
+    holds("no_threads.c", &[]);
+}
+
 /// Picture size and threads; of the MB that are left the least, the most, and from one to the next.
 #[test]
 #[cfg(target_os = "linux")]

@@ -3,19 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ort::environment::ThreadManager;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::LogLevel;
 
+use super::ModelSource;
 use super::cache::{Cache, CacheUse};
+use super::helpers::Threads;
+use super::library::check_room_for_session;
 use super::load::{Loading, internal};
 use super::messages::forward;
 use super::progress::LoadStage;
 use super::provider::{Provider, register_cuda};
-use super::{ModelSource, Spawner, ThreadEnd};
 
 /// Tells the runtime where the other files of a model in memory are.
 const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_path";
@@ -123,7 +124,11 @@ impl Loading<'_> {
 
     fn commit(&self, provider: Provider, graph: Graph<'_>) -> Result<Session> {
         let name = self.source.name();
-        let mut builder = self.builder(graph).map_err(internal)?;
+        let spawner = self.options.spawner.as_ref();
+        let helpers = (self.threads as usize).saturating_sub(1);
+        let threads = spawner.map(|spawner| Threads::start(spawner, helpers)).transpose()?;
+        check_room_for_session()?;
+        let mut builder = self.builder(graph, threads).map_err(internal)?;
         if provider == Provider::Cuda {
             builder = register_cuda(builder, self.runtime)?;
         }
@@ -146,7 +151,7 @@ impl Loading<'_> {
         })
     }
 
-    fn builder(&self, graph: Graph<'_>) -> ort::Result<SessionBuilder> {
+    fn builder(&self, graph: Graph<'_>, threads: Option<Threads>) -> ort::Result<SessionBuilder> {
         let log = self.options.log.clone();
         let level = if log.accepts(LogLevel::Debug) {
             ort::logging::LogLevel::Info
@@ -165,8 +170,8 @@ impl Loading<'_> {
             .with_logger(Arc::new(move |level, _: &str, _: &str, _: &str, text: &str| {
                 forward(&log, level, text);
             }))?;
-        if let Some(spawner) = &self.options.spawner {
-            builder = builder.with_thread_manager(Threads(spawner.clone()))?;
+        if let Some(threads) = threads {
+            builder = builder.with_thread_manager(threads)?;
         }
         Ok(match graph {
             Graph::Model { write } => {
@@ -188,21 +193,5 @@ impl Loading<'_> {
                 }
             }
         })
-    }
-}
-
-/// The runtime's threads, made by the caller.
-struct Threads(Spawner);
-
-impl ThreadManager for Threads {
-    type Thread = ThreadEnd;
-
-    fn create(&self, work: impl FnOnce() + Send + 'static) -> ort::Result<Self::Thread> {
-        self.0.spawn(Box::new(work)).map_err(|error| ort::Error::new(error.to_string()))
-    }
-
-    fn join(thread: Self::Thread) -> ort::Result<()> {
-        thread();
-        Ok(())
     }
 }

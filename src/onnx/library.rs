@@ -80,20 +80,12 @@ pub(super) fn runtime(given: Option<&Path>, log: &Logger) -> Result<&'static Run
 /// or in the end of the process, depending on which of its allocations is the one that fails.
 const ROOM_TO_START: usize = 160 << 20;
 
-/// Memory that a session must be able to map: this, and for each of its threads a stack and what glibc
-/// reserves for a thread's heap.
-const ROOM_FOR_SESSION: usize = 128 << 20;
-const ROOM_FOR_HEAP: usize = 64 << 20;
+/// Memory that it must be able to map before a session is made, for its heap.
+const ROOM_FOR_SESSION: usize = 64 << 20;
 
-/// Checks that a session with as many threads can start. Where ONNX Runtime cannot have them all, it
-/// waits for ever for those that it has.
-///
-/// Errors: `OutOfMemory` where the process may not map that much memory.
-pub(super) fn check_room_for(threads: u32) -> Result<()> {
-    // The first thread is the one that asks.
-    let more = threads.saturating_sub(1) as usize;
-    let each = stack_size().saturating_add(ROOM_FOR_HEAP);
-    check_room(each.saturating_mul(more).saturating_add(ROOM_FOR_SESSION))
+/// Asks for the room of a session. Errors: `OutOfMemory` where the process may not map that much.
+pub(super) fn check_room_for_session() -> Result<()> {
+    check_room(ROOM_FOR_SESSION)
 }
 
 /// Errors: `OutOfMemory`.
@@ -123,21 +115,6 @@ fn check_room(bytes: usize) -> Result<()> {
 #[cfg(not(unix))]
 fn check_room(_bytes: usize) -> Result<()> {
     Ok(())
-}
-
-/// What the C library gives a thread for its stack where nobody asks for another size.
-#[cfg(unix)]
-fn stack_size() -> usize {
-    const USUAL: usize = 8 << 20;
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: writes the struct, which is ours.
-    let known = unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) } == 0;
-    if known && limit.rlim_cur != libc::RLIM_INFINITY { limit.rlim_cur as usize } else { USUAL }
-}
-
-#[cfg(not(unix))]
-fn stack_size() -> usize {
-    0
 }
 
 /// Lets the C library find its unwinder now. glibc looks for it (`libgcc_s`, which is in memory

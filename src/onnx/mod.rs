@@ -10,6 +10,7 @@ mod classes;
 mod commit;
 mod external_data;
 mod fingerprint;
+mod helpers;
 mod interrupt;
 mod library;
 mod load;
@@ -130,7 +131,8 @@ type Spawn = dyn Fn(Box<dyn FnOnce() + Send>) -> Result<ThreadEnd> + Send + Sync
 
 impl Spawner {
     /// `spawn` starts a thread that does its work once and ends, and gives what waits for that. It is
-    /// called during a load, once for each thread but the one that loads.
+    /// called at the begin of a load, once for each thread but the one that loads; where it fails, so does
+    /// the load.
     pub fn new(
         spawn: impl Fn(Box<dyn FnOnce() + Send>) -> Result<ThreadEnd> + Send + Sync + 'static,
     ) -> Self {

@@ -17,7 +17,7 @@ use super::cache::CacheUse;
 use super::classes::last_stands_for_none;
 use super::fingerprint::Fingerprint;
 use super::interrupt::Interrupt;
-use super::library::{check_room_for, runtime};
+use super::library::runtime;
 use super::load::{Loading, check_readable, provider_fault, threads};
 use super::messages::collect;
 use super::metadata::Golden;
@@ -136,7 +136,6 @@ impl OnnxDenoiser {
             check_readable(path)?;
         }
         let runtime = runtime(options.runtime_library.as_deref(), &options.log)?;
-        check_room_for(threads)?;
         options.progress.set(LoadStage::Model, 0.0);
         let read = |part| options.progress.set(LoadStage::Model, part);
         let fingerprint = &Fingerprint::of(source, interrupt, &read)?;
