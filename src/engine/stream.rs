@@ -101,7 +101,8 @@ impl Stream {
     /// [`Engine::load_stream`](super::Engine::load_stream): a safetensors file. For tools: allocates, and blocks
     /// while the worker takes a step's result. A step or a seek in flight goes on.
     ///
-    /// Errors: `EngineClosed`; `OutOfMemory`.
+    /// Errors: `InvalidArgument` before the first step of a stream with a director, whose timesteps are
+    /// still to be chosen; `EngineClosed`; `OutOfMemory`.
     pub fn save(&self) -> Result<Vec<u8>> {
         let known = self.link.info()?;
         self.core.look_at_run(|run| write_blob(run, &known.info.model, &known.info.fingerprint))

@@ -195,8 +195,9 @@ pub unsafe extern "C" fn ddpm_stream_reset(stream: *mut ddpm_stream, seed: u64) 
     })
 }
 
-/// Ends the run: the result of a step that runs is thrown away, `ddpm_step` returns DONE and the
-/// status is CANCELLED until `ddpm_stream_reset`. The last frame can still be copied or acquired.
+/// Ends the run: a step in flight is thrown away, and the model's run broken off if no other stream
+/// shares it. `ddpm_step` returns DONE and the status is CANCELLED until `ddpm_stream_reset` or
+/// `ddpm_stream_seek`. The last frame can still be copied or acquired.
 ///
 /// Does not block or allocate. Any thread. Errors: INVALID_ARGUMENT for NULL.
 ///
@@ -211,8 +212,8 @@ pub unsafe extern "C" fn ddpm_stream_cancel(stream: *mut ddpm_stream) -> ddpm_re
     })
 }
 
-/// Ends the stream, and releases its acquired frame. A step that runs is finished by the worker and thrown
-/// away; its memory is freed then.
+/// Ends the stream, and releases its acquired frame. A step in flight is thrown away, the model's run broken
+/// off if no other stream shares it; the stream's memory is freed once the worker has let go of it.
 ///
 /// Must be the last call on this handle: no other call on it may be running, and the pointer is dead
 /// afterwards, so a second destroy is undefined. Before or after its engine's destroy. Does not

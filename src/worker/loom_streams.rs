@@ -211,7 +211,7 @@ fn a_goal_raised_while_the_worker_goes_idle_is_reached() {
         let bench = Bench::start(1, Ends::ByItself);
         let stream = bench.stream();
         stream.step();
-        stream.link.ask(&stream.core, Goal::Until(2)).unwrap();
+        stream.link.ask(&stream.core, Goal::Until { epoch: 0, step: 2 }).unwrap();
         assert_eq!(stream.settle(), (StreamState::Done, 2));
         assert_eq!(bench.breaker.calls(), 2);
         bench.close();

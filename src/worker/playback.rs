@@ -109,12 +109,12 @@ impl StreamCore {
         }
         running.clock.advance(seconds)?;
         let step_time = self.step_time().or(usual_step_time);
-        let made = self.progress.snapshot().step as usize;
-        let goal = running.clock.goal(shares, made, step_time);
+        let now = self.progress.snapshot();
+        let step = running.clock.goal(shares, now.step as usize, step_time) as u32;
         // With a frame's grace: what is due after the last frame in time is asked for in the next.
         let deadline = self.now() + running.clock.remaining() + running.clock.frame();
         self.deadline.store(((deadline * 1e9) as u64).max(1), Ordering::Release);
-        Ok(Ok(Goal::Until(goal as u32)))
+        Ok(Ok(Goal::Until { epoch: now.epoch, step }))
     }
 
     /// Seconds since the stream was made.
@@ -128,14 +128,13 @@ impl StreamCore {
         Some(f64::from_bits(self.step_time.load(Ordering::Relaxed))).filter(|&time| time > 0.0)
     }
 
-    /// Worker: a step was finished that followed on the one before it.
+    /// Worker: a step was finished. One that followed on another took the time since that one's end, which
+    /// counts the others that the worker serves in between; else the time since it was taken up.
     pub(super) fn measure(&self, work: &mut Work, goes_on: bool) {
         let now = Instant::now();
-        if let Some(before) = work.last_finish {
-            let found = now.duration_since(before).as_secs_f64();
-            let time = self.step_time().map_or(found, |old| old + FORGET * (found - old));
-            self.step_time.store(time.to_bits(), Ordering::Relaxed);
-        }
+        let found = now.duration_since(work.last_finish.unwrap_or(work.taken_up)).as_secs_f64();
+        let time = self.step_time().map_or(found, |old| old + FORGET * (found - old));
+        self.step_time.store(time.to_bits(), Ordering::Relaxed);
         work.last_finish = goes_on.then_some(now);
     }
 
@@ -165,14 +164,11 @@ impl StreamCore {
     fn shorten(&self, work: &mut Work, left: usize) -> Result<()> {
         let made = work.run.step_index();
         let timesteps: Vec<usize> = work.run.timesteps().map(|t| t as usize).collect();
-        let (fewer, shares, all) = {
-            let pace = self.pace.lock();
-            let kept = kept_rows(&pace.shares, made, left);
-            let fewer = thin(&timesteps, &pace.shares, made, left);
-            (fewer, kept_shares(&pace.shares, &kept), pace.shares.clone())
-        };
-        self.follow(work, &fewer)?;
-        self.set_shares(shares);
+        // Only the worker changes them, so a copy is as good; the host's lock is not held for long.
+        let all = self.pace.lock().shares.clone();
+        let kept = kept_rows(&all, made, left);
+        self.follow(work, &thin(&timesteps, &all, made, left))?;
+        self.set_shares(kept_shares(&all, &kept));
         work.unshortened.get_or_insert((timesteps, all));
         Ok(())
     }
@@ -198,6 +194,8 @@ impl StreamCore {
 
     /// Worker: each step shows so much, in place of all the same.
     pub(super) fn set_shares(&self, shares: Vec<f32>) {
-        self.pace.lock().shares = shares;
+        // What was there is freed after the lock is.
+        let old = std::mem::replace(&mut self.pace.lock().shares, shares);
+        drop(old);
     }
 }

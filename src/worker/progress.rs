@@ -136,8 +136,8 @@ impl Ticket {
 pub(crate) enum Goal {
     /// One step, if none is in flight.
     Next,
-    /// On to this number of steps.
-    Until(u32),
+    /// On to this number of steps, in this epoch.
+    Until { epoch: u32, step: u32 },
 }
 
 /// What asking for steps came to.
@@ -217,6 +217,8 @@ impl Progress {
         loop {
             let word = self.load();
             match (word.phase, goal) {
+                // Of a run that a reset or a seek has ended since: it says nothing of this one.
+                (_, Goal::Until { epoch, .. }) if epoch != word.epoch => return Begin::Busy,
                 (Phase::Done | Phase::Cancelled, _) => return Begin::Over,
                 (Phase::Failed, _) => return Begin::Failed,
                 _ if self.is_paused() => return Begin::Paused,
@@ -228,17 +230,17 @@ impl Progress {
                     // answer.
                     return self.grant(word).unwrap_or(Begin::Busy);
                 }
-                (Phase::Idle | Phase::Stopping, Goal::Until(step)) if step <= word.step => {
+                (Phase::Idle | Phase::Stopping, Goal::Until { step, .. }) if step <= word.step => {
                     return Begin::Reached;
                 }
-                (Phase::Idle | Phase::Stopping, Goal::Until(step)) => {
+                (Phase::Idle | Phase::Stopping, Goal::Until { step, .. }) => {
                     self.raise(word.epoch, step);
                     if let Some(granted) = self.grant(word) {
                         return granted;
                     }
                 }
                 (_, Goal::Next) => return Begin::Busy,
-                (_, Goal::Until(step)) => {
+                (_, Goal::Until { step, .. }) => {
                     self.raise(word.epoch, step);
                     // The worker may have looked for a goal before and stopped since.
                     if !matches!(self.load().phase, Phase::Idle | Phase::Stopping) {
@@ -257,7 +259,12 @@ impl Progress {
     fn raise(&self, epoch: u32, step: u32) {
         let goal = goal_word(epoch, step);
         let mut found = self.goal.load(Ordering::SeqCst);
-        while (found >> 32) as u32 != epoch || found < goal {
+        loop {
+            let is_later = ((found >> 32) as u32).wrapping_sub(epoch) as i32 > 0;
+            let is_further = (found >> 32) as u32 == epoch && found >= goal;
+            if is_later || is_further {
+                return;
+            }
             match self.goal.compare_exchange(found, goal, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return,
                 Err(now) => found = now,
@@ -401,6 +408,10 @@ mod tests {
         }
     }
 
+    fn until(progress: &Progress, step: u32) -> Goal {
+        Goal::Until { epoch: progress.snapshot().epoch, step }
+    }
+
     fn state(progress: &Progress) -> (u32, StreamState) {
         let snapshot = progress.snapshot();
         (snapshot.step, snapshot.state)
@@ -433,7 +444,7 @@ mod tests {
             assert_eq!(progress.finish(ticket, step == 2), None);
         }
         assert_eq!(state(&progress), (3, StreamState::Done));
-        assert_eq!(progress.ask(Goal::Until(9)), Begin::Over);
+        assert_eq!(progress.ask(until(&progress, 9)), Begin::Over);
     }
 
     #[test]
@@ -450,18 +461,18 @@ mod tests {
     #[test]
     fn the_worker_goes_on_to_the_goal_and_a_further_one_counts_in_between() {
         let progress = Progress::new(9);
-        let mut next = Some(granted(&progress, Goal::Until(2)));
-        assert_eq!(progress.ask(Goal::Until(1)), Begin::Busy, "a nearer one changes nothing");
+        let mut next = Some(granted(&progress, until(&progress, 2)));
+        assert_eq!(progress.ask(until(&progress, 1)), Begin::Busy, "a nearer one changes nothing");
         let mut made = 0;
         while let Some(ticket) = next {
             if made == 1 {
-                assert_eq!(progress.ask(Goal::Until(4)), Begin::Busy);
+                assert_eq!(progress.ask(until(&progress, 4)), Begin::Busy);
             }
             next = make(&progress, ticket);
             made += 1;
         }
         assert_eq!((made, state(&progress)), (4, (4, StreamState::Idle)));
-        assert_eq!(progress.ask(Goal::Until(4)), Begin::Reached);
+        assert_eq!(progress.ask(until(&progress, 4)), Begin::Reached);
         // A single step is one, whatever was the goal before.
         let ticket = granted(&progress, Goal::Next);
         assert_eq!(make(&progress, ticket), None);
@@ -470,24 +481,24 @@ mod tests {
     #[test]
     fn a_pause_ends_with_the_step_in_flight_and_lets_none_begin() {
         let progress = Progress::new(9);
-        let ticket = granted(&progress, Goal::Until(5));
+        let ticket = granted(&progress, until(&progress, 5));
         progress.set_paused(true);
         assert_eq!(make(&progress, ticket), None);
         assert_eq!(progress.ask(Goal::Next), Begin::Paused);
-        assert_eq!(progress.ask(Goal::Until(5)), Begin::Paused);
+        assert_eq!(progress.ask(until(&progress, 5)), Begin::Paused);
         // But a seek goes where it is to go.
         progress.seek(progress.next_epoch(), 3);
         let seek = progress.wanted().unwrap();
         assert_eq!(make(&progress, seek), None);
         assert_eq!(state(&progress), (3, StreamState::Idle));
         progress.set_paused(false);
-        assert_eq!(granted(&progress, Goal::Until(5)), Ticket::Step { epoch: 1, after: 3 });
+        assert_eq!(granted(&progress, until(&progress, 5)), Ticket::Step { epoch: 1, after: 3 });
     }
 
     #[test]
     fn a_seek_makes_old_tickets_worthless_and_ends_at_its_step() {
         let progress = Progress::new(9);
-        let old = granted(&progress, Goal::Until(7));
+        let old = granted(&progress, until(&progress, 7));
         assert!(progress.seek(progress.next_epoch(), 4), "a step was in flight");
         assert!(!progress.commit(old));
         assert_eq!(state(&progress), (4, StreamState::Stepping));
@@ -495,7 +506,7 @@ mod tests {
         assert_eq!(seek, Ticket::Seek { epoch: 1, target: 4 });
         assert_eq!(progress.ask(Goal::Next), Begin::Busy);
         // The goal of before was another epoch's, this one counts.
-        assert_eq!(progress.ask(Goal::Until(5)), Begin::Busy);
+        assert_eq!(progress.ask(until(&progress, 5)), Begin::Busy);
         assert_eq!(make(&progress, seek), Some(Ticket::Step { epoch: 1, after: 4 }));
         for end in [StreamState::Done, StreamState::Cancelled, StreamState::Failed] {
             progress.reset(progress.next_epoch());
@@ -515,6 +526,17 @@ mod tests {
     }
 
     #[test]
+    fn the_goal_of_a_run_that_is_over_is_none_of_the_next() {
+        let progress = Progress::new(9);
+        let old = until(&progress, 9);
+        progress.reset(progress.next_epoch());
+        assert_eq!(progress.ask(old), Begin::Busy);
+        let ticket = granted(&progress, Goal::Next);
+        assert_eq!(progress.ask(old), Begin::Busy);
+        assert_eq!(make(&progress, ticket), None, "no further than it was asked to");
+    }
+
+    #[test]
     fn a_cancelled_step_does_not_count() {
         let progress = Progress::new(9);
         let ticket = granted(&progress, Goal::Next);
@@ -530,7 +552,7 @@ mod tests {
     #[test]
     fn a_cancel_after_the_commit_keeps_the_step() {
         let progress = Progress::new(9);
-        let ticket = granted(&progress, Goal::Until(5));
+        let ticket = granted(&progress, until(&progress, 5));
         assert!(progress.commit(ticket));
         assert!(!progress.cancel(), "too late to discard it");
         assert_eq!(progress.finish(ticket, false), None);

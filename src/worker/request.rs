@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -61,6 +62,7 @@ impl StreamCore {
         }
         if !is_seek && work.run.step_index() == stand as usize {
             self.keep_time(work)?;
+            work.taken_up = Instant::now();
         }
         Ok(true)
     }
@@ -109,7 +111,10 @@ impl StreamCore {
             drawn.publish();
         }
         let next = self.progress.finish(ticket, is_last);
-        self.measure(work, next.is_some());
+        match ticket {
+            Ticket::Step { .. } => self.measure(work, next.is_some()),
+            Ticket::Seek { .. } => work.last_finish = next.map(|_| Instant::now()),
+        }
         self.notify();
         Ok(next)
     }

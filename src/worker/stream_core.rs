@@ -120,6 +120,8 @@ pub(super) struct Work {
     pub(super) unshortened: Option<(Vec<usize>, Vec<f32>)>,
     /// When the last step was finished, if the worker went on at once.
     pub(super) last_finish: Option<Instant>,
+    /// When the worker took up the step that it makes.
+    pub(super) taken_up: Instant,
 }
 
 /// See the module's text.
@@ -206,6 +208,7 @@ impl StreamCore {
                 awaits_director: options.director && step == 0,
                 unshortened: None,
                 last_finish: None,
+                taken_up: Instant::now(),
             }),
             options,
         };

@@ -70,8 +70,16 @@ impl StreamCore {
 
     /// Host: lets `look` see the run as it stands after the last finished step. Blocks while the worker
     /// takes a step's result.
+    ///
+    /// Errors: `InvalidArgument` where the timesteps of the run are still to be chosen.
     pub(crate) fn look_at_run<T>(&self, look: impl FnOnce(&Run) -> Result<T>) -> Result<T> {
-        look(&self.settled_work()?.run)
+        let work = self.settled_work()?;
+        if work.awaits_director {
+            return Err(Error::invalid_argument(
+                "director: found a run whose timesteps are still to be chosen, expected one that has made a step",
+            ));
+        }
+        look(&work.run)
     }
 
     pub(crate) fn model(&self) -> &ModelConfig {
@@ -85,11 +93,17 @@ impl StreamCore {
 
     /// The worker's part, with the last reset applied to it.
     fn settled_work(&self) -> Result<MutexGuard<'_, Work>> {
-        // So that no reset comes between a look at it and the run.
-        let starting = self.epoch_lock.lock();
-        let mut work = self.work.lock();
-        self.catch_up(&mut work)?;
-        drop(starting);
-        Ok(work)
+        loop {
+            let mut work = self.work.lock();
+            // So that no reset comes between a look at it and the run. Never waited for with the worker's part in
+            // hand, nor the other way round: whoever resets or seeks in a frame holds it for a moment, and
+            // waits for nobody who waits for the worker.
+            if let Some(_starting) = self.epoch_lock.try_lock() {
+                self.catch_up(&mut work)?;
+                return Ok(work);
+            }
+            drop(work);
+            std::thread::yield_now();
+        }
     }
 }

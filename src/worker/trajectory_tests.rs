@@ -528,6 +528,20 @@ fn a_machine_that_is_too_slow_makes_fewer_steps_and_a_fast_one_all() {
 }
 
 #[test]
+fn a_step_time_of_a_bad_moment_is_forgotten_also_by_steps_that_are_asked_for_one_by_one() {
+    let bench = bench(1);
+    let (link, core) = (bench.link(), stream(Sampler::Ddim, 1));
+    // More than any machine takes.
+    core.step_time.store(100f64.to_bits(), Ordering::Relaxed);
+    for _ in 0..8 {
+        link.step(&core).unwrap();
+        assert!(core.wait(HANG).unwrap());
+    }
+    let found = core.step_time().unwrap();
+    assert!(found < 50.0, "{found}");
+}
+
+#[test]
 fn the_director_measures_once_and_every_stream_then_has_all_its_steps() {
     let (bench, other) = (bench(8), bench(8));
     let link = bench.link();

@@ -92,6 +92,14 @@ fn a_saved_run_is_taken_up_where_it_stood_by_its_own_model_only() {
     assert!(stream.acquire_frame().unwrap().is_none());
     assert!(seek(&stream, 12) == expected[11]);
 
+    let directed = StreamConfig { director: true, ..sampled(Sampler::Ddim, 12, 6) };
+    let directed = engine.stream(&directed).unwrap();
+    let error = directed.save().unwrap_err();
+    assert!(error.message().starts_with("director: found a run whose timesteps"), "{error}");
+    let first = seek(&directed, 1);
+    let again = engine.load_stream(&directed.save().unwrap(), &shown).unwrap();
+    assert!(picture(&again) == first && seek(&again, 7) == seek(&directed, 7));
+
     let other = loaded("lin");
     let error = other.load_stream(&saved, &shown).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
