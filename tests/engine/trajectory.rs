@@ -191,36 +191,3 @@ fn a_hurried_playback_keeps_the_branches_ahead() {
     assert_eq!(status.state, StreamState::Done);
     assert!((16..=20).contains(&status.steps), "{status:?}");
 }
-
-#[test]
-fn directed_frames_change_evenly() {
-    let engine = portraits();
-    for preview in [Preview::Sample, Preview::PredOriginalSample] {
-        let unevenness = |director: bool| {
-            let mut sum = 0.0;
-            for seed in 40..43 {
-                let config = StreamConfig { preview, director, ..sampled(Sampler::Ddim, 50, seed) };
-                let frames = straight(&engine, &config);
-                assert_eq!(frames.len(), 50);
-                let changes: Vec<f64> =
-                    frames.windows(2).map(|pair| change(&pair[0], &pair[1])).collect();
-                let mean = changes.iter().sum::<f64>() / changes.len() as f64;
-                let squares = changes.iter().map(|change| (change - mean).powi(2));
-                sum += (squares.sum::<f64>() / changes.len() as f64).sqrt() / mean;
-            }
-            sum / 3.0
-        };
-        let (plain, directed) = (unevenness(false), unevenness(true));
-        assert!(directed < 0.5 * plain, "{preview:?}: {directed} beside {plain}");
-    }
-}
-
-/// The root of the mean square difference of two pictures of floats, as a display shows them.
-fn change(a: &[u8], b: &[u8]) -> f64 {
-    let values = |bytes: &[u8]| -> Vec<f64> {
-        let (values, _) = bytes.as_chunks::<4>();
-        values.iter().map(|&bytes| f64::from(f32::from_ne_bytes(bytes).clamp(-1.0, 1.0))).collect()
-    };
-    let squares = values(a).into_iter().zip(values(b)).map(|(a, b)| (a - b).powi(2));
-    (squares.sum::<f64>() / (a.len() / 4) as f64).sqrt()
-}
