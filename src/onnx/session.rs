@@ -99,7 +99,9 @@ impl OnnxDenoiser {
     /// ONNX Runtime is taken from `options.runtime_library`; without it from the file that the
     /// environment variable `DDPM_ONNXRUNTIME` names; without that from the folder of this library
     /// or the executable, then from the cache (`DDPM_CACHE`, else `libddpm` in the user's cache
-    /// folder). The first load decides for the whole process.
+    /// folder). The first load decides for the whole process. The telemetry of official builds of it is
+    /// switched off, by the variable `ORT_DISABLE_TELEMETRY`, which is set while the runtime starts and
+    /// only then, unless the environment has it.
     ///
     /// How the model was trained and is sampled is taken from `options.overrides`, else from a
     /// `scheduler_config.json` of diffusers in the file's folder or in `../scheduler`, else from the
