@@ -158,7 +158,8 @@ The library installs no signal handlers, sets no locale, writes nothing to the s
 leaves no static destructors behind. It computes with a floating-point mode of its own and leaves the
 host's as it is. Official builds of ONNX Runtime report to their maker, from a thread and by way of files
 in the user's cache folder; that is switched off, unless the environment has ORT_DISABLE_TELEMETRY already
-with whatever value. What ONNX Runtime says goes to the log callback of the engine it is about. After the
+with whatever value. What ONNX Runtime says of a model goes to the log callback of its engine; what it
+says of nothing in particular goes nowhere, unless the environment has ORT_LOG. After the
 engines and streams are destroyed the library may be unloaded; where a thread that has called it still
 lives, the system may keep it in memory until that thread ends, and ONNX Runtime stays loaded.
 

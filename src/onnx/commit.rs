@@ -7,19 +7,21 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::LogLevel;
+use crate::log::{LogLevel, Logger};
 
 use super::ModelSource;
 use super::cache::{Cache, CacheUse};
 use super::helpers::Threads;
 use super::library::check_room_for_session;
 use super::load::{Loading, internal};
-use super::messages::forward;
 use super::progress::LoadStage;
 use super::provider::{Provider, register_cuda};
 
 /// Tells the runtime where the other files of a model in memory are.
 const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
+/// What the runtime says of every graph that it writes. The cache's key is about just that.
+const WRITES_A_GRAPH: &str = "Serializing optimized model with Graph Optimization level";
 
 /// What a session is made from.
 #[derive(Clone, Copy)]
@@ -193,5 +195,18 @@ impl Loading<'_> {
                 }
             }
         })
+    }
+}
+
+fn forward(log: &Logger, level: ort::logging::LogLevel, text: &str) {
+    use ort::logging::LogLevel as Level;
+    let level = match level {
+        _ if text.starts_with(WRITES_A_GRAPH) => LogLevel::Debug,
+        Level::Fatal | Level::Error => LogLevel::Error,
+        Level::Warning => LogLevel::Warning,
+        Level::Info | Level::Verbose => LogLevel::Debug,
+    };
+    if log.accepts(level) {
+        log.log(level, format!("ONNX Runtime: {text}"));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
 
@@ -12,7 +12,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogLevel, Logger};
 
 use super::lookup::{Candidate, LIBRARY_VARIABLE, Origin, candidates};
-use super::messages;
 
 /// The loaded runtime. One a process, never unloaded: its own threads and thread-local data may
 /// outlive any session.
@@ -183,31 +182,30 @@ fn load(path: &Path) -> std::result::Result<Runtime, String> {
     let builder = ort::init_from(path)
         .map_err(|error| error.to_string())?
         .with_name("ddpm")
-        .with_telemetry(false)
-        .with_logger(Arc::new(|level, _: &str, _: &str, _: &str, text: &str| {
-            messages::of_the_process(level, text);
-        }));
-    let environment = without_telemetry(|| builder.build())
+        .with_telemetry(false);
+    let environment = quietly(|| builder.build())
         .map_err(|error| format!("ONNX Runtime {version} did not start: {error}"))?;
     Ok(Runtime { environment, path: path.to_owned(), version })
 }
 
-/// Official builds of the runtime send events to their maker: from a thread of their own, by way of a
-/// database and a device id in the user's cache folder. What is switched off by the API stops most of the
-/// events and none of the rest. A library has nobody's consent to that, so the variable that stops all of
-/// it is set while `start` runs, which is when it is looked at, unless the user has set it to anything.
-fn without_telemetry<T>(start: impl FnOnce() -> T) -> T {
-    const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
-    if std::env::var_os(VARIABLE).is_some() {
-        return start();
-    }
-    with_variable(VARIABLE, start)
+/// Variables that the runtime, and `ort`, look at while it starts. A library has nobody's consent to what
+/// they stop: official builds send events to their maker, from a thread of their own, by way of a database
+/// and a device id in the user's cache folder (what the API switches off is most of the events and none of
+/// the rest); and what the runtime says outside of any session goes to standard error. A logger in its
+/// place is none of ours to set: the runtime stays in the process when this library is unloaded.
+const QUIET_START: [(&str, &str); 2] = [("ORT_DISABLE_TELEMETRY", "1"), ("ORT_LOG", "fatal")];
+
+/// Calls `start` with the variables set that the user has not set to anything.
+fn quietly<T>(start: impl FnOnce() -> T) -> T {
+    let is_missing = |(name, _): &(&str, &str)| std::env::var_os(name).is_none();
+    let missing: Vec<_> = QUIET_START.into_iter().filter(is_missing).collect();
+    if missing.is_empty() { start() } else { with_variables(&missing, start) }
 }
 
 /// To set a variable where other threads may read one is a fault where the system has no lock for that:
 /// the list they read may be moved. Here they read the old list or a longer one, and neither goes away.
 #[cfg(all(unix, not(target_vendor = "apple")))]
-fn with_variable<T>(name: &str, start: impl FnOnce() -> T) -> T {
+fn with_variables<T>(variables: &[(&str, &str)], start: impl FnOnce() -> T) -> T {
     use std::ffi::{CString, c_char};
     use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -217,9 +215,6 @@ fn with_variable<T>(name: &str, start: impl FnOnce() -> T) -> T {
     /// Keeps the longer list, which a thread may still be reading.
     static SHOWN: AtomicPtr<*mut c_char> = AtomicPtr::new(std::ptr::null_mut());
 
-    let Ok(entry) = CString::new(format!("{name}=1")) else {
-        return start();
-    };
     // SAFETY: the C library's variable, aligned and never gone; it has no lock, so each access to it here
     // is one load or store, as in the C library itself.
     let place = unsafe { AtomicPtr::from_ptr(&raw mut environ) };
@@ -233,7 +228,9 @@ fn with_variable<T>(name: &str, start: impl FnOnce() -> T) -> T {
         }
         list.push(variable);
     }
-    list.extend([entry.into_raw(), std::ptr::null_mut()]);
+    let entries = variables.iter().map(|(name, value)| CString::new(format!("{name}={value}")));
+    list.extend(entries.flatten().map(CString::into_raw));
+    list.push(std::ptr::null_mut());
     let longer = Box::leak(list.into_boxed_slice()).as_mut_ptr();
     SHOWN.store(longer, Ordering::SeqCst);
     place.store(longer, Ordering::SeqCst);
@@ -244,12 +241,16 @@ fn with_variable<T>(name: &str, start: impl FnOnce() -> T) -> T {
 }
 
 #[cfg(any(windows, target_vendor = "apple"))]
-fn with_variable<T>(name: &str, start: impl FnOnce() -> T) -> T {
-    // SAFETY: these systems have a lock for their environment, which everyone takes who reads it.
-    unsafe { std::env::set_var(name, "1") };
+fn with_variables<T>(variables: &[(&str, &str)], start: impl FnOnce() -> T) -> T {
+    for (name, value) in variables {
+        // SAFETY: these systems have a lock for their environment, which everyone takes who reads it.
+        unsafe { std::env::set_var(name, value) };
+    }
     let started = start();
-    // SAFETY: as above.
-    unsafe { std::env::remove_var(name) };
+    for (name, _) in variables {
+        // SAFETY: as above.
+        unsafe { std::env::remove_var(name) };
+    }
     started
 }
 

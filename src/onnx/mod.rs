@@ -15,7 +15,6 @@ mod interrupt;
 mod library;
 mod load;
 mod lookup;
-mod messages;
 mod metadata;
 mod ports;
 mod progress;

@@ -19,7 +19,6 @@ use super::fingerprint::Fingerprint;
 use super::interrupt::Interrupt;
 use super::library::runtime;
 use super::load::{Loading, check_readable, provider_fault, threads};
-use super::messages::collect;
 use super::metadata::Golden;
 use super::ports::ValueShape;
 use super::progress::LoadStage;
@@ -121,14 +120,6 @@ impl OnnxDenoiser {
 
     /// [`load`](Self::load), with a way to break it, and all later runs, off from another thread.
     pub fn load_interruptible(
-        source: &ModelSource,
-        options: &OnnxOptions,
-        interrupt: &Interrupt,
-    ) -> Result<Self> {
-        collect(&options.log, || Self::load_on_any(source, options, interrupt))
-    }
-
-    fn load_on_any(
         source: &ModelSource,
         options: &OnnxOptions,
         interrupt: &Interrupt,
