@@ -187,6 +187,13 @@ fn a_host_may_release_its_own_environment_of_our_runtime_in_mid_step() {
 }
 
 #[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn a_host_may_use_our_runtime_after_us() {
+    let program = compile("closed_library", "tests/c/closed_library.c", Link::None, &[]);
+    expect_code(Command::new(program).arg(models()).arg(shared_library()).arg(runtime()), 0);
+}
+
+#[test]
 fn global_constructor_may_create_an_engine() {
     let source = "tests/c/global_constructor.cpp";
     let program = compile("global_constructor", source, Link::Shared, &[]);

@@ -212,7 +212,9 @@ fn with_variables<T>(variables: &[(&str, &str)], start: impl FnOnce() -> T) -> T
     unsafe extern "C" {
         static mut environ: *mut *mut c_char;
     }
-    /// Keeps the longer list, which a thread may still be reading.
+    /// Keeps the longer list, which a thread may still be reading. Leak checkers look here, so it has to
+    /// be there although nothing reads it.
+    #[used]
     static SHOWN: AtomicPtr<*mut c_char> = AtomicPtr::new(std::ptr::null_mut());
 
     // SAFETY: the C library's variable, aligned and never gone; it has no lock, so each access to it here
