@@ -14,7 +14,8 @@ use super::triple_buffer::triple_buffer;
 use crate::error::ErrorKind;
 use crate::model::ModelConfig;
 
-const LAST: u64 = 3;
+/// So many that slots come round: three are in play.
+const LAST: u64 = 5;
 
 /// Two halves that nothing but the exchange of the slots keeps together.
 #[derive(Default)]
@@ -44,7 +45,7 @@ fn values_arrive_whole_and_once_and_in_order_and_stay_while_they_are_held() {
             }
         });
         let mut seen = 0;
-        for _ in 0..2 {
+        for _ in 0..3 {
             if let Some(slot) = reader.take_newest() {
                 let value = slot.get();
                 assert!(value > seen, "{value} after {seen}");
@@ -88,7 +89,7 @@ fn an_acquired_frame_is_never_drawn_over_and_nobody_waits_for_its_release() {
         let own = Arc::clone(&frames);
         let drawing = thread::spawn(move || publish(&own, 0, 1..=LAST));
         let mut seen = 0;
-        for _ in 0..2 {
+        for _ in 0..3 {
             let Some(frame) = frames.acquire(|| 0).unwrap() else { continue };
             let first = generation(&frame);
             assert!(first > seen, "{first} after {seen}");

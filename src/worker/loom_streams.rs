@@ -12,7 +12,7 @@ use super::progress::Goal;
 use super::*;
 use crate::model::ModelConfig;
 use crate::run::{Run, RunStart};
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SamplerConfig};
 
 /// Steps of each run.
 const STEPS: usize = 2;
@@ -104,6 +104,12 @@ impl Denoiser for Halves {
     }
 }
 
+fn core(sampler: &SamplerConfig, start: RunStart) -> Arc<StreamCore> {
+    let run = Run::starting(&config(), sampler, start, 1).unwrap();
+    let options = Options { format: FrameFormat::PlanarF32, ..tests::options() };
+    Arc::new(StreamCore::new(&config(), run, options).unwrap())
+}
+
 /// A worker, and what its owner has of it.
 struct Bench {
     shared: Arc<Shared<()>>,
@@ -122,7 +128,8 @@ impl Bench {
     fn start(max_batch: usize, ends: Ends) -> Self {
         let breaker = Breaker::new();
         let shared = Arc::new(Shared::new(Arc::clone(&breaker) as Arc<dyn Stopper>));
-        let (outbox, mut inbox) = inbox(4);
+        // A place for each stream, and no more: there are as many as go into one call.
+        let (outbox, mut inbox) = inbox(max_batch);
         let denoiser = Box::new(Halves { config: config(), ends, breaker: Arc::clone(&breaker) });
         let own = Arc::clone(&shared);
         let worker = thread::spawn(move || {
@@ -132,12 +139,14 @@ impl Bench {
     }
 
     fn stream(&self) -> Arc<Stream> {
+        self.stream_of(0)
+    }
+
+    fn stream_of(&self, seed: u64) -> Arc<Stream> {
         // The handle is for naps only, which are not modelled.
         let link = Link::new(&self.shared, &self.outbox, &std::thread::current()).unwrap();
         let sampler = config().sampler_config(Sampler::Ddim, STEPS);
-        let run = Run::starting(&config(), &sampler, RunStart::default(), 1).unwrap();
-        let core = Arc::new(StreamCore::new(&config(), run, tests::options()).unwrap());
-        Arc::new(Stream { link, core })
+        Arc::new(Stream { link, core: core(&sampler, RunStart { seed, ..RunStart::default() }) })
     }
 
     /// Ends the worker once it comes out of the model.
@@ -166,9 +175,14 @@ impl Stream {
         (status.state, status.step)
     }
 
+    /// The step that a new frame shows, and its pixels.
+    fn picture(&self) -> Option<(u32, Vec<u8>)> {
+        self.core.acquire_frame().unwrap().map(|frame| (frame.info().step, frame.to_vec()))
+    }
+
     /// The step that a new frame shows.
     fn frame(&self) -> Option<u32> {
-        self.core.acquire_frame().unwrap().map(|frame| frame.info().step)
+        self.picture().map(|(step, _)| step)
     }
 }
 
@@ -255,12 +269,15 @@ fn a_run_after_a_cancel_is_as_any_other() {
 #[test]
 fn what_a_reset_or_a_seek_discards_leaves_no_trace() {
     for target in [None, Some(1), Some(2)] {
-        check(Some(4), move || {
+        check(Some(3), move || {
             let bench = Bench::start(1, Ends::ByItself);
             let stream = bench.stream();
             stream.step();
             let expected = match target {
                 None => {
+                    // Shown three times, though its place in the queue is one.
+                    stream.link.reset(&stream.core, Some(2)).unwrap();
+                    stream.step();
                     stream.link.reset(&stream.core, Some(3)).unwrap();
                     stream.step();
                     (StreamState::Idle, 1)
@@ -273,7 +290,14 @@ fn what_a_reset_or_a_seek_discards_leaves_no_trace() {
                 }
             };
             assert_eq!(stream.settle(), expected);
-            assert_eq!((stream.frame(), stream.frame()), (Some(expected.1), None));
+            let (step, pixels) = stream.picture().unwrap();
+            assert_eq!((step, stream.frame()), (expected.1, None));
+            let alone = bench.stream_of(if target.is_none() { 3 } else { 0 });
+            for _ in 0..step {
+                alone.step();
+                alone.settle();
+            }
+            assert_eq!(alone.picture(), Some((step, pixels)));
             bench.close();
         });
     }
@@ -334,5 +358,26 @@ fn a_close_leaves_no_stream_stepping() {
         }
         let error = stream.link.step(&stream.core).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EngineClosed);
+    });
+}
+
+#[test]
+fn a_reset_of_a_run_without_steps_is_seen_with_its_frame() {
+    /// The generation of a new frame; none too while another has one.
+    fn take(core: &StreamCore) -> Option<u64> {
+        core.acquire_frame().ok().flatten().map(|frame| frame.info().generation)
+    }
+    check(None, || {
+        let base = config().sampler_config(Sampler::Ddim, STEPS);
+        let sampler = SamplerConfig { strength: 0.0, ..base };
+        let start = RunStart { image: Some([0.5].into()), ..RunStart::default() };
+        let core = core(&sampler, start);
+        let same = Arc::clone(&core);
+        let taking = thread::spawn(move || [take(&same), take(&same)]);
+        core.reset(None).unwrap();
+        let taken = taking.join().unwrap();
+        let rest = take(&core);
+        let last = taken.into_iter().chain([rest]).filter(|&found| found == Some(2));
+        assert_eq!(last.count(), 1, "{taken:?} {rest:?}");
     });
 }

@@ -93,6 +93,7 @@ pub(crate) struct Condvar(loom::sync::Condvar);
 /// Whether a wait was given up; a model has no clock, so never.
 pub(crate) struct WaitTimeoutResult;
 
+#[allow(dead_code, reason = "as parking_lot has it")]
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(loom::sync::Mutex::new(value))
@@ -100,6 +101,10 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(Some(self.0.lock().unwrap()))
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut T {
