@@ -20,7 +20,7 @@ INCLUDES := -Iinclude -Ibindings/cpp -Itests/c
 LINK := -L$(RELEASE) -lddpm -Wl,-rpath,$(abspath $(RELEASE)) -lpthread -ldl -lm
 HELPERS := examples/common/film.c examples/common/frame_clock.c examples/common/png.c
 
-.PHONY: help demo test check format lint hosts header doc deny loom bench soak valgrind fetch clean
+.PHONY: help demo test check format lint hosts header doc deny loom bench soak sanitize valgrind fetch clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -80,6 +80,10 @@ bench: fetch ## the benchmarks
 
 soak: fetch ## a million steps of streams that come and go, every frame checked; minutes
 	DDPM_SOAK_STEPS=$${DDPM_SOAK_STEPS:-1000000} $(CARGO) test --release -p ddpm --test soak -- --nocapture
+
+# As MEMCHECK_TESTS below, which see; break_off looks at the memory by means that a sanitizer replaces.
+sanitize: fetch ## AddressSanitizer on the C tests (Linux)
+	sh tests/sanitize.sh arguments frames frame_views playback samplers log_callback:2 threads lifetimes:3,20
 
 # Each is a program and its arguments after the models' folder. What repeats does so seldom: memcheck
 # is slow. Left out: frame_path (it replaces malloc, as memcheck does), plugin (memcheck forgets
