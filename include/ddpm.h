@@ -51,6 +51,7 @@ EXAMPLE
         // upload the pixels
     }
     ddpm_result stepped = ddpm_step(stream);                  // OK, BUSY, DONE, or < 0
+    // after DONE copy once more: the last step may have ended between the two calls
 
     ddpm_stream_destroy(stream);
     ddpm_engine_destroy(engine);
@@ -1096,14 +1097,15 @@ DDPM_API
 ddpm_result ddpm_stream_reset(ddpm_stream *stream,
                               uint64_t seed);
 
-// Ends the run: the result of a step that runs is thrown away, `ddpm_step` returns DONE and the
-// status is CANCELLED until `ddpm_stream_reset`. The last frame can still be copied or acquired.
+// Ends the run: a step in flight is thrown away, and the model's run broken off if no other stream
+// shares it. `ddpm_step` returns DONE and the status is CANCELLED until `ddpm_stream_reset` or
+// `ddpm_stream_seek`. The last frame can still be copied or acquired.
 //
 // Does not block or allocate. Any thread. Errors: INVALID_ARGUMENT for NULL.
 DDPM_API ddpm_result ddpm_stream_cancel(ddpm_stream *stream);
 
-// Ends the stream, and releases its acquired frame. A step that runs is finished by the worker and thrown
-// away; its memory is freed then.
+// Ends the stream, and releases its acquired frame. A step in flight is thrown away, the model's run broken
+// off if no other stream shares it; the stream's memory is freed once the worker has let go of it.
 //
 // Must be the last call on this handle: no other call on it may be running, and the pointer is dead
 // afterwards, so a second destroy is undefined. Before or after its engine's destroy. Does not
@@ -1202,7 +1204,8 @@ ddpm_result ddpm_stream_seek(ddpm_stream *stream,
 // `*branch` is written on success only; it is destroyed like any stream. Allocates all that the new stream will use, and
 // blocks for as long as the worker takes a step's result (not while the model runs). Any thread. Errors:
 // INVALID_ARGUMENT, with the field, for a NULL, a descriptor that is not initialised, a step that the run does
-// not make, or where nothing would differ; ENGINE_CLOSED; OUT_OF_MEMORY.
+// not make, or where nothing would differ (another seed
+// without a variation, and a sampler that draws no noise from there on); ENGINE_CLOSED; OUT_OF_MEMORY.
 DDPM_API
 ddpm_result ddpm_stream_branch(ddpm_stream *stream,
                                const ddpm_branch_desc *desc,
