@@ -6,6 +6,8 @@ PYTHON ?= python3
 MODEL ?= assets/portraits.onnx
 OUT ?= out
 DEMO_OPTIONS ?= --even
+# Options for `make fetch-cuda`: --wheels DIR, --nvidia-from SITE-PACKAGES.
+CUDA_OPTIONS ?=
 # Options for `cargo test`, --release for one.
 TEST_OPTIONS ?=
 
@@ -20,10 +22,10 @@ INCLUDES := -Iinclude -Ibindings/cpp -Itests/c
 LINK := -L$(RELEASE) -lddpm -Wl,-rpath,$(abspath $(RELEASE)) -lpthread -ldl -lm
 HELPERS := examples/common/film.c examples/common/frame_clock.c examples/common/png.c
 
-.PHONY: help demo test check format lint hosts header doc deny loom bench soak sanitize valgrind fetch clean
+.PHONY: help demo test check format lint hosts header doc deny loom bench soak sanitize valgrind fetch fetch-cuda clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 demo: fetch ## build everything and watch a picture appear; names the pictures it wrote
 	$(CARGO) build --release -p ddpm
@@ -38,6 +40,9 @@ check: lint hosts doc deny test ## what has to pass before a push
 
 fetch: ## put the pinned ONNX Runtime into the user's cache
 	@$(PYTHON) .ci/fetch_onnxruntime.py
+
+fetch-cuda: ## put the pinned ONNX Runtime with CUDA, and the NVIDIA libraries it needs (2.3 GB), there
+	@$(PYTHON) .ci/fetch_cuda.py $(CUDA_OPTIONS)
 
 format: ## whether every Rust file is as rustfmt leaves it
 	$(CARGO) fmt --all -- --check

@@ -85,7 +85,7 @@ def this_platform():
 
 
 def cache_root():
-    """The same folder the engine looks in (src/onnx/library.rs)."""
+    """The same folder the engine looks in (src/onnx/lookup.rs)."""
     if os.environ.get("DDPM_CACHE"):
         return pathlib.Path(os.environ["DDPM_CACHE"])
     if os.environ.get("XDG_CACHE_HOME"):
@@ -121,15 +121,20 @@ def by_hand(tag, digest):
     )
 
 
-def download(tag, digest, folder):
+def pip_download(requirement, tag, folder):
+    """Puts the wheel of one pinned requirement into `folder`; gives what pip said where it failed, else None."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--only-binary=:all:", "--dest", str(folder)]
     command += ["--platform", tag, "--implementation", "cp"]
-    command += ["--python-version", WHEEL_PYTHON, "--abi", f"cp{WHEEL_PYTHON}", f"onnxruntime=={VERSION}"]
-    print(f"fetching {wheel_name(tag)} with pip", file=sys.stderr)
+    command += ["--python-version", WHEEL_PYTHON, "--abi", f"cp{WHEEL_PYTHON}", requirement]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode != 0:
-        said = done.stdout.decode(errors="replace").strip()
+    return done.stdout.decode(errors="replace").strip() if done.returncode != 0 else None
+
+
+def download(tag, digest, folder):
+    print(f"fetching {wheel_name(tag)} with pip", file=sys.stderr)
+    said = pip_download(f"onnxruntime=={VERSION}", tag, folder)
+    if said is not None:
         raise FetchError(f"pip could not download ONNX Runtime {VERSION}. It said:\n\n{said}\n\n{by_hand(tag, digest)}")
     return folder / wheel_name(tag)
 
