@@ -18,6 +18,7 @@ mod lookup;
 mod metadata;
 mod ports;
 mod progress;
+pub mod protobuf;
 mod provider;
 mod resolve;
 mod roles;
