@@ -13,6 +13,10 @@ use crate::worker::{FrameFormat, Preview, Priority, ThreadPriority};
 pub struct EngineConfig {
     /// The model.
     pub model: ModelSource,
+    /// Where a model in memory has its external data: see [`OnnxOptions::external_data_dir`].
+    ///
+    /// [`OnnxOptions::external_data_dir`]: crate::onnx::OnnxOptions::external_data_dir
+    pub external_data_dir: Option<PathBuf>,
     /// The ONNX Runtime library. `None` takes `DDPM_ONNXRUNTIME`, else looks beside this library
     /// and the executable, then in the cache that the fetch script fills.
     pub runtime_library: Option<PathBuf>,
@@ -44,6 +48,7 @@ impl EngineConfig {
     pub fn new(model: impl Into<ModelSource>) -> Self {
         Self {
             model: model.into(),
+            external_data_dir: None,
             runtime_library: None,
             provider: Provider::default(),
             threads: 0,

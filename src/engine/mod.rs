@@ -20,7 +20,8 @@ use crate::run::Run;
 use crate::worker::{Loaded, Options, StreamCore, Worker, helpers, set_own_priority};
 
 pub use crate::onnx::{
-    CacheUse, LoadStage, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider,
+    CacheUse, LoadStage, ModelFile, ModelFiles, ModelOverrides, ModelSource,
+    OnnxInfo as EngineInfo, Provider,
 };
 pub use crate::pacing::Easing;
 pub use crate::run::Branch;
@@ -77,6 +78,7 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Result<Self> {
         let EngineConfig {
             model,
+            external_data_dir,
             runtime_library,
             provider,
             threads,
@@ -102,6 +104,7 @@ impl Engine {
             provider,
             threads,
             overrides,
+            external_data_dir,
             cache_dir,
             spawner: Some(Spawner::new(helpers(thread_priority))),
             log,

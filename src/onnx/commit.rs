@@ -9,16 +9,13 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogLevel, Logger};
 
-use super::ModelSource;
 use super::cache::{Cache, CacheUse};
 use super::helpers::Threads;
 use super::library::check_room_for_session;
 use super::load::{Loading, internal};
+use super::parts::Body;
 use super::progress::LoadStage;
 use super::provider::{Provider, register_cuda};
-
-/// Tells the runtime where the other files of a model in memory are.
-const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
 /// What the runtime says of every graph that it writes. The cache's key is about just that.
 const WRITES_A_GRAPH: &str = "Serializing optimized model with Graph Optimization level";
@@ -47,8 +44,8 @@ impl Loading<'_> {
         if folder.as_os_str().is_empty() {
             return without("the folder's name is empty".to_owned());
         }
-        if let Some(reason) = self.has_no_place(provider) {
-            return without(reason);
+        if provider == Provider::Cuda {
+            return without("what is optimised for CUDA is not kept".to_owned());
         }
         let cache = Cache::new(folder, self.fingerprint, self.runtime);
         let entry = cache.entry();
@@ -95,29 +92,6 @@ impl Loading<'_> {
         })
     }
 
-    /// Why this model is not cached on this provider.
-    fn has_no_place(&self, provider: Provider) -> Option<String> {
-        if provider == Provider::Cuda {
-            return Some("what is optimised for CUDA is not kept".to_owned());
-        }
-        if let Some(missing) = &self.fingerprint.missing {
-            return Some(missing.clone());
-        }
-        let ModelSource::Path(path) = self.source else {
-            return None;
-        };
-        if self.fingerprint.external.is_empty() {
-            return None;
-        }
-        // The runtime takes a model from memory with weights in one folder, as it is, only.
-        let folder = path.parent().unwrap_or(Path::new("")).join(".").canonicalize().ok()?;
-        let is_below = |file: &std::path::PathBuf| {
-            file.canonicalize().is_ok_and(|file| file.starts_with(&folder))
-        };
-        let outside = self.fingerprint.external.iter().find(|file| !is_below(file))?;
-        Some(format!("{} is a link out of the model's folder", outside.display()))
-    }
-
     fn unused(&self, reason: String) -> CacheUse {
         let text = format!("{}: the optimised graph is not cached: {reason}", self.source.name());
         self.options.log.log(LogLevel::Warning, text);
@@ -135,10 +109,13 @@ impl Loading<'_> {
             builder = register_cuda(builder, self.runtime)?;
         }
         self.interrupt.watch(builder.canceler());
-        let session = match (graph, self.source) {
-            (Graph::Optimised(bytes), _) => builder.commit_from_memory(bytes),
-            (_, ModelSource::Path(path)) => builder.commit_from_file(path),
-            (_, ModelSource::Bytes(bytes)) => builder.commit_from_memory(bytes),
+        let from_memory = |bytes: &[u8], builder| {
+            Ok::<_, Error>(self.parts.attach(builder, self.interrupt)?.commit_from_memory(bytes))
+        };
+        let session = match (graph, &self.parts.body) {
+            (Graph::Optimised(bytes), _) => from_memory(bytes, builder)?,
+            (_, Body::File(path)) => builder.commit_from_file(path),
+            (_, Body::Memory(bytes)) => from_memory((**bytes).as_ref(), builder)?,
         };
         self.interrupt.check()?;
         session.map_err(|error| {
@@ -185,14 +162,7 @@ impl Loading<'_> {
             }
             Graph::Optimised(_) => {
                 // A second time it could come out otherwise.
-                let builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?;
-                match (self.source, self.fingerprint.external.is_empty()) {
-                    (ModelSource::Path(path), false) => {
-                        let folder = path.parent().unwrap_or(Path::new("")).join(".");
-                        builder.with_config_entry(EXTERNAL_FOLDER, folder.to_string_lossy())?
-                    }
-                    _ => builder,
-                }
+                builder.with_optimization_level(GraphOptimizationLevel::Disable)?
             }
         })
     }

@@ -9,6 +9,10 @@ use std::io::{BufRead, BufReader, Read, Seek};
 /// Graphs lie in nodes of graphs. Deeper than this is no model.
 const MAX_DEPTH: u32 = 64;
 
+/// The field of a tensor that says where its values are, and its value for another file.
+const DATA_LOCATION: u64 = 14;
+const EXTERNAL: u64 = 1;
+
 /// Longer than this is no file name.
 const MAX_TEXT: u64 = 4096;
 
@@ -48,7 +52,8 @@ impl Message {
 /// The `location` of every tensor whose values lie in another file, as the model spells it. What is no
 /// ONNX file has none, from where it is no more.
 pub(super) fn locations(file: impl Read + Seek, size: u64) -> BTreeSet<String> {
-    let mut walk = Walk { file: BufReader::new(file), at: 0, found: BTreeSet::new() };
+    let found = BTreeSet::new();
+    let mut walk = Walk { file: BufReader::new(file), at: 0, location: None, found };
     // Where it ends early the runtime says better what is wrong.
     let _ = walk.message(Message::Model, size, 0);
     walk.found
@@ -57,6 +62,8 @@ pub(super) fn locations(file: impl Read + Seek, size: u64) -> BTreeSet<String> {
 struct Walk<R> {
     file: BufReader<R>,
     at: u64,
+    /// Of the tensor that is being read.
+    location: Option<String>,
     found: BTreeSet<String>,
 }
 
@@ -64,11 +71,19 @@ impl<R: Read + Seek> Walk<R> {
     /// Reads the fields up to `end`. None where they are malformed.
     fn message(&mut self, message: Message, end: u64, depth: u32) -> Option<()> {
         let (mut key, mut value) = (None, None);
+        // A tensor may keep the entries of a file that its values were read from, and hold them itself.
+        let mut is_external = false;
+        if message == Message::Tensor {
+            self.location = None;
+        }
         while self.at < end {
             let tag = self.varint()?;
             match tag & 7 {
                 0 => {
-                    self.varint()?;
+                    let number = self.varint()?;
+                    if (message, tag >> 3) == (Message::Tensor, DATA_LOCATION) {
+                        is_external = number == EXTERNAL;
+                    }
                 }
                 1 => self.skip(8)?,
                 2 => {
@@ -88,7 +103,10 @@ impl<R: Read + Seek> Walk<R> {
             }
         }
         if let (Some("location"), Some(value)) = (key.as_deref(), value) {
-            self.found.insert(value);
+            self.location = Some(value);
+        }
+        if is_external {
+            self.found.extend(self.location.take());
         }
         (self.at == end).then_some(())
     }
@@ -145,9 +163,18 @@ mod tests {
         let entry = |key: &str, value: &str| {
             field(13, &[field(1, key.as_bytes()), field(2, value.as_bytes())].concat())
         };
-        let tensor = [field(9, b"\x0a\x08location"), entry("offset", "0"), entry("location", "a")];
-        let in_node = field(5, &field(5, &entry("location", "b/c")));
-        let graph = [field(2, b"name"), field(1, &in_node), field(5, &tensor.concat())].concat();
+        let outside = || vec![0x70, 1];
+        let tensor = [
+            field(9, b"\x0a\x08location"),
+            entry("offset", "0"),
+            entry("location", "a"),
+            outside(),
+        ];
+        let in_node = field(5, &field(5, &[outside(), entry("location", "b/c")].concat()));
+        let inside = field(5, &[entry("location", "was"), vec![0x70, 0]].concat());
+        let unsaid = field(5, &entry("location", "was"));
+        let graph = [field(2, b"name"), field(1, &in_node), field(5, &tensor.concat())];
+        let graph = [graph.concat(), inside, unsaid].concat();
         let model = [vec![0x08, 0x8a, 0x01], field(2, b"location"), field(7, &graph)].concat();
         assert_eq!(found(&model), ["a", "b/c"]);
         // Cut anywhere, it ends.
@@ -155,7 +182,7 @@ mod tests {
             assert!(found(&model[..end]).len() <= 2);
         }
         assert_eq!(found(b"this is not a model"), [""; 0]);
-        let mut deep = entry("location", "deep");
+        let mut deep = [outside(), entry("location", "deep")].concat();
         for _ in 0..30 {
             deep = field(1, &field(5, &field(6, &deep)));
             if deep.len() > 100 {

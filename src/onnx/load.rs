@@ -14,6 +14,7 @@ use super::fingerprint::Fingerprint;
 use super::interrupt::Interrupt;
 use super::library::Runtime;
 use super::metadata::Metadata;
+use super::parts::Parts;
 use super::ports::Port;
 use super::progress::LoadStage;
 use super::provider::Provider;
@@ -32,13 +33,14 @@ pub(super) struct Loading<'a> {
     pub(super) options: &'a OnnxOptions,
     pub(super) interrupt: &'a Interrupt,
     pub(super) runtime: &'static Runtime,
+    pub(super) parts: &'a Parts,
     pub(super) fingerprint: &'a Fingerprint,
     pub(super) threads: u32,
 }
 
 impl Loading<'_> {
     pub(super) fn on(&self, provider: Provider) -> Result<OnnxDenoiser> {
-        let Self { source, options, interrupt, runtime, fingerprint, threads } = *self;
+        let Self { source, options, interrupt, runtime, fingerprint, threads, .. } = *self;
         let name = source.name();
         let (session, cache) = self.session(provider)?;
         let overrides = &options.overrides;
@@ -87,7 +89,7 @@ impl Loading<'_> {
 }
 
 /// The scheduler config of the caller, else the one that lies beside the model, with its path; beside a
-/// model in memory lies none.
+/// model that is not on disk lies none.
 fn scheduler_of(
     source: &ModelSource,
     options: &OnnxOptions,
@@ -95,7 +97,7 @@ fn scheduler_of(
     let path = match (&options.scheduler_config, source) {
         (Some(path), _) => Some(path.clone()),
         (None, ModelSource::Path(model)) => beside(model),
-        (None, ModelSource::Bytes(_)) => None,
+        (None, _) => None,
     };
     let Some(path) = path else {
         return Ok(None);

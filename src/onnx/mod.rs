@@ -16,20 +16,23 @@ mod library;
 mod load;
 mod lookup;
 mod metadata;
+mod parts;
 mod ports;
 mod progress;
 pub mod protobuf;
 mod provider;
+mod reading;
 mod resolve;
 mod roles;
 mod scheduler_class;
 mod scheduler_config;
 mod scheduler_json;
 mod session;
+mod source;
 mod tensors;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -46,44 +49,8 @@ pub use progress::{LoadMonitor, LoadStage};
 pub use provider::Provider;
 pub use scheduler_config::SchedulerConfig;
 pub use session::{Contract, OnnxDenoiser, OnnxInfo};
+pub use source::{ModelFile, ModelFiles, ModelSource};
 pub use tensors::{NamedTensors, TensorFile};
-
-/// Where a model comes from.
-#[derive(Clone)]
-pub enum ModelSource {
-    /// An `.onnx` file. External data is looked for beside it.
-    Path(PathBuf),
-    /// The bytes of one. They are kept until the model is loaded; external data is not supported.
-    Bytes(Arc<[u8]>),
-}
-
-impl ModelSource {
-    /// How messages name the model: its path, or its size.
-    pub fn name(&self) -> String {
-        match self {
-            Self::Path(path) => path.display().to_string(),
-            Self::Bytes(bytes) => format!("model of {} bytes in memory", bytes.len()),
-        }
-    }
-}
-
-impl fmt::Debug for ModelSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name())
-    }
-}
-
-impl<P: AsRef<Path> + ?Sized> From<&P> for ModelSource {
-    fn from(path: &P) -> Self {
-        Self::Path(path.as_ref().to_owned())
-    }
-}
-
-impl From<PathBuf> for ModelSource {
-    fn from(path: PathBuf) -> Self {
-        Self::Path(path)
-    }
-}
 
 /// What the caller knows better than the model file. Every `None` leaves it to the file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -161,6 +128,9 @@ pub struct OnnxOptions {
     pub threads: u32,
     /// What the caller knows better than the file.
     pub overrides: ModelOverrides,
+    /// The folder that a model in memory has its external data in, or below. `None` refuses a model that has
+    /// any. One that has a place of its own takes none.
+    pub external_data_dir: Option<PathBuf>,
     /// A diffusers `scheduler_config.json`, in place of one beside the model.
     pub scheduler_config: Option<PathBuf>,
     /// A folder for optimised graphs, made where there is none. A model that was loaded before by the

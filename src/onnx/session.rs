@@ -15,11 +15,11 @@ use crate::step::zeros;
 use super::binding::{Binding, Feed};
 use super::cache::CacheUse;
 use super::classes::last_stands_for_none;
-use super::fingerprint::Fingerprint;
 use super::interrupt::Interrupt;
 use super::library::runtime;
 use super::load::{Loading, check_readable, provider_fault, threads};
 use super::metadata::Golden;
+use super::parts::Parts;
 use super::ports::ValueShape;
 use super::progress::LoadStage;
 use super::provider::Provider;
@@ -72,7 +72,7 @@ pub struct OnnxInfo {
     pub threads: u32,
     /// What tells the model from others: 32 hexadecimal digits, XXH3-128 of its file. Of one that keeps
     /// weights in other files, of the digests of them all: its own, then theirs in the order of their
-    /// names. Weights outside its folder are not in it.
+    /// names.
     pub fingerprint: String,
     /// Whether its optimised graph came from the cache.
     pub cache: CacheUse,
@@ -130,9 +130,8 @@ impl OnnxDenoiser {
         }
         let runtime = runtime(options.runtime_library.as_deref(), &options.log)?;
         options.progress.set(LoadStage::Model, 0.0);
-        let read = |part| options.progress.set(LoadStage::Model, part);
-        let fingerprint = &Fingerprint::of(source, interrupt, &read)?;
-        let loading = Loading { source, options, interrupt, runtime, fingerprint, threads };
+        let (parts, fingerprint) = &Parts::gather(source, options, interrupt)?;
+        let loading = Loading { source, options, interrupt, runtime, parts, fingerprint, threads };
         let loaded = match options.provider {
             Provider::Cpu => loading.on(Provider::Cpu),
             Provider::Cuda => loading.on(Provider::Cuda).or_else(|error| {

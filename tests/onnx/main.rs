@@ -8,6 +8,7 @@ mod classes;
 #[path = "../common/mod.rs"]
 mod common;
 mod scheduler;
+mod sources;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
