@@ -54,7 +54,7 @@ impl Loading<'_> {
         let metadata = Metadata::parse(&pairs, &name, log)?;
         let scheduler = scheduler_of(source, options)?;
         let shape = roles.shape(overrides, &metadata, &name)?;
-        let fixed_batch = roles.fixed_batch(&name)?;
+        let fixed_batch = roles.fixed_batch(&inputs, &name)?;
         let classes = classes(roles.label.as_ref(), &metadata.classes, overrides, &name, log)?;
         let whole_timesteps = roles.timestep.is_whole();
         let output = roles.output.name.as_str();

@@ -71,13 +71,26 @@ pub(super) struct Image {
 
 impl Image {
     pub(super) fn of(port: &Port) -> Option<Self> {
-        let half = match port.number? {
-            TensorElementType::Float32 => false,
-            TensorElementType::Float16 => true,
-            _ => return None,
-        };
         let dims = port.dims.as_slice().try_into().ok()?;
-        Some(Self { name: port.name.clone(), half, dims })
+        Some(Self { name: port.name.clone(), half: Self::is_half(port)?, dims })
+    }
+
+    /// As [`of`](Self::of), and also what the runtime knows no shape of, which it tells as rank 0.
+    pub(super) fn of_any_shape(port: &Port) -> Option<Self> {
+        match port.dims[..] {
+            [] => {
+                Some(Self { name: port.name.clone(), half: Self::is_half(port)?, dims: [None; 4] })
+            }
+            _ => Self::of(port),
+        }
+    }
+
+    fn is_half(port: &Port) -> Option<bool> {
+        match port.number? {
+            TensorElementType::Float32 => Some(false),
+            TensorElementType::Float16 => Some(true),
+            _ => None,
+        }
     }
 }
 
@@ -218,7 +231,8 @@ impl<'a> Ports<'a> {
 
     fn list(&self) -> String {
         let ports: Vec<String> = self.ports.iter().map(Port::to_string).collect();
-        format!("{}s: {}", self.what, ports.join(", "))
+        let ports = if ports.is_empty() { "none".to_owned() } else { ports.join(", ") };
+        format!("{}s: {ports}", self.what)
     }
 }
 

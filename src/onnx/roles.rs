@@ -17,10 +17,25 @@ const MAX_VALUES: usize = 1 << 28;
 
 /// Names that settle which of several fitting inputs or outputs is meant, in common exports.
 const SAMPLE_NAMES: &[&str] = &["sample", "x", "x_t", "latent", "latents", "image"];
-const TIMESTEP_NAMES: &[&str] = &["timestep", "timesteps", "t", "time", "time_step"];
-const LABEL_NAMES: &[&str] = &["class_labels", "class_label", "labels", "label", "y"];
+const TIMESTEP_NAMES: &[&str] =
+    &["timestep", "timesteps", "t", "time", "time_step", "time_steps", "ts"];
+const LABEL_NAMES: &[&str] =
+    &["class_labels", "class_label", "labels", "label", "classes", "class_ids", "y"];
 const OUTPUT_NAMES: &[&str] =
-    &["out_sample", "noise_pred", "model_output", "eps", "epsilon", "output"];
+    &["out_sample", "noise_pred", "pred_noise", "model_output", "eps", "epsilon", "output", "out"];
+/// Names of inputs that take how much noise there is, which is no timestep, though of its type and rank.
+const NOISE_LEVEL_NAMES: &[&str] = &[
+    "sigma",
+    "sigmas",
+    "noise_level",
+    "noise_levels",
+    "noise_labels",
+    "c_noise",
+    "log_snr",
+    "logsnr",
+    "gamma",
+    "gammas",
+];
 
 const SAMPLE: &str = "sample (float32 or float16 of rank 4)";
 const TIMESTEP: &str = "timestep (int64, int32, float32, float16 or float64 of rank 0 or 1)";
@@ -72,7 +87,13 @@ impl Roles {
                 return Err(ins.left_over(port));
             }
         }
-        let output = outs.pick(OUTPUT, overrides.output.as_deref(), OUTPUT_NAMES, Image::of)?;
+        // Where nothing tells an output's rank, a run has to.
+        let has_images = outputs.iter().any(|port| Image::of(port).is_some());
+        let fit = |port: &Port| match has_images {
+            true => Image::of(port),
+            false => Image::of_any_shape(port),
+        };
+        let output = outs.pick(OUTPUT, overrides.output.as_deref(), OUTPUT_NAMES, fit)?;
         Ok(Self { sample, timestep, label, output })
     }
 
@@ -89,18 +110,38 @@ impl Roles {
         }
     }
 
-    /// The batch the graph is fixed to; `None` for any. Errors: `Model` where it says two.
-    pub(super) fn fixed_batch(&self, model: &str) -> Result<Option<usize>> {
-        let (input, output) = (self.sample.dims[0], self.output.dims[0]);
-        if let (Some(input), Some(output)) = (input, output)
-            && input != output
-        {
-            return Err(refuse(format!(
-                "{model}: output \"{}\" has a batch of {output}, expected {input} as input \"{}\"",
-                self.output.name, self.sample.name
-            )));
+    /// The batch the graph is fixed to; `None` for any. Errors: `Model` where it says two, or none.
+    pub(super) fn fixed_batch(&self, inputs: &[Port], model: &str) -> Result<Option<usize>> {
+        // One value is for all the batch.
+        let of_values = |name: &String| {
+            let port = inputs.iter().find(|port| port.name == *name)?;
+            port.dims.first().copied().flatten().filter(|&size| size != 1)
+        };
+        let label = self.label.as_ref().map(|label| &label.name);
+        let said = [
+            ("input", Some(&self.sample.name), self.sample.dims[0]),
+            ("input", Some(&self.timestep.name), of_values(&self.timestep.name)),
+            ("input", label, label.and_then(of_values)),
+            ("output", Some(&self.output.name), self.output.dims[0]),
+        ];
+        let mut fixed = None;
+        for (what, name, batch) in said {
+            let (Some(name), Some(batch)) = (name, batch) else {
+                continue;
+            };
+            let (first, expected) = *fixed.get_or_insert((name, batch));
+            if batch != expected {
+                return Err(refuse(format!(
+                    "{model}: {what} \"{name}\" has a batch of {batch}, expected {expected} as input \"{first}\""
+                )));
+            }
+            if batch == 0 {
+                return Err(refuse(format!(
+                    "{model}: {what} \"{name}\" has a batch of 0, expected at least 1, or one that is left open"
+                )));
+            }
         }
-        Ok(input.or(output))
+        Ok(fixed.map(|(_, batch)| batch))
     }
 
     /// C, H and W: of the caller, else the graph, else the metadata; and whether there is a variance.
@@ -121,9 +162,16 @@ impl Roles {
             )));
         };
         if !matches!(channels, 1 | 3 | 4) {
+            let hint = match self.sample.dims[3] {
+                Some(1 | 3 | 4) => {
+                    "; it seems to have them last, [N, H, W, C], expected [N, C, H, W]: export it so, or with a Transpose at both ends"
+                }
+                _ => "",
+            };
             return Err(refuse(format!(
-                "{model}: input \"{}\" has {channels} channels, expected 1 (gray), 3 (rgb) or 4 (rgba)",
-                self.sample.name
+                "{model}: input \"{}\" {} has {channels} channels, expected 1 (gray), 3 (rgb) or 4 (rgba){hint}",
+                self.sample.name,
+                dims_text(&self.sample.dims)
             )));
         }
         let height = self.side("height", 2, overrides.height, metadata.height, model)?;
@@ -214,7 +262,14 @@ fn find_timestep(ins: &Ports<'_>, overrides: &ModelOverrides) -> Result<Timestep
             fractional.next().copied().filter(|_| fractional.next().is_none())
         }
     });
-    chosen.and_then(Timestep::of).ok_or_else(|| ins.undecided(TIMESTEP, fitting.len()))
+    let chosen = chosen.ok_or_else(|| ins.undecided(TIMESTEP, fitting.len()))?;
+    if chosen.is_named(NOISE_LEVEL_NAMES) {
+        return Err(refuse(format!(
+            "{}: input {chosen} takes a level of noise by its name, expected a timestep; if it takes timesteps, name it as the timestep input when loading",
+            ins.model
+        )));
+    }
+    Timestep::of(chosen).ok_or_else(|| ins.undecided(TIMESTEP, fitting.len()))
 }
 
 /// The class labels, where an input is left that takes them.
@@ -474,7 +529,7 @@ mod tests {
     fn a_fixed_batch_is_known_and_must_agree() {
         let with = |input: i64, output: i64| {
             let inputs = [f32("sample", &[input, 3, 8, 8]), i64("timestep", &[-1])];
-            find(&inputs, &[f32("out", &[output, 3, 8, 8])]).unwrap().fixed_batch(MODEL)
+            find(&inputs, &[f32("out", &[output, 3, 8, 8])]).unwrap().fixed_batch(&inputs, MODEL)
         };
         assert_eq!(with(-1, -1).unwrap(), None);
         assert_eq!(with(2, -1).unwrap(), Some(2));

@@ -9,6 +9,7 @@ mod classes;
 mod common;
 mod scheduler;
 mod sources;
+mod variants;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
