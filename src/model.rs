@@ -9,6 +9,7 @@ pub use crate::image::Color;
 use crate::noise_schedule::{BetaSchedule, NoiseSchedule};
 use crate::prediction::PredictionType;
 use crate::sampler::{Sampler, SamplerConfig};
+use crate::step::RowMatrix;
 
 /// A model's shape and how it was trained. Every field may be set by hand.
 #[derive(Clone, Debug, PartialEq)]
@@ -189,6 +190,47 @@ pub trait Denoiser: Send {
         let _ = batch;
         Ok(())
     }
+
+    /// The same model as one whose runs make whole steps, where it is one.
+    fn fused(&mut self) -> Option<&mut dyn FusedSteps> {
+        None
+    }
+}
+
+/// Reverse steps that a run of the model makes whole. The samples of a call stay where the model runs, in a
+/// place, and the next call for that place goes on from there.
+pub trait FusedSteps {
+    /// Makes a step of N samples, all or none of them. False where a value of the model's output or of a new
+    /// sample is not finite: the place then holds what it held before.
+    ///
+    /// Blocks for the run. Allocates for the first call of a place, and where N is another than before.
+    /// Errors: `InvalidArgument` where lengths differ, or nothing is held that could be gone on from; what
+    /// the run gives. After an error the place holds what it held before, unless a state was given.
+    fn step(&mut self, place: usize, ask: FusedAsk<'_>) -> Result<bool>;
+
+    /// Copies what a place holds, [N, [`STATE_PARTS`](crate::step::STATE_PARTS), C, H, W].
+    ///
+    /// Blocks for the copy. Errors: `InvalidArgument` where the length differs or nothing is held;
+    /// `Inference` where the device does not give it.
+    fn fetch(&mut self, place: usize, state: &mut [f32]) -> Result<()>;
+}
+
+/// What one call makes a step of.
+#[derive(Debug)]
+pub struct FusedAsk<'a> {
+    /// The step of each sample; N of them.
+    pub rows: &'a [RowMatrix],
+    /// N, in [0, T).
+    pub timesteps: &'a [f64],
+    /// N class labels, or nothing for a model without classes.
+    pub labels: &'a [i64],
+    /// What the samples keep, [N, [`STATE_PARTS`](crate::step::STATE_PARTS), C, H, W]; `None` goes on from
+    /// what the place holds.
+    pub state: Option<&'a [f32]>,
+    /// Standard normal noise, [N, C, H, W]; `None` where no row draws any.
+    pub noise: Option<&'a [f32]>,
+    /// Receives the pictures, [N, C, H, W], if anybody wants them.
+    pub shown: Option<&'a mut [f32]>,
 }
 
 /// Makes a [`Denoiser`], and what makes one, return early with an error. Every call may come from any

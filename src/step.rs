@@ -2,9 +2,15 @@
 //!
 //! This module must not know which sampler a row comes from, nor where noise or predictions come from.
 
+mod matrix;
+#[cfg(test)]
+mod tests;
+
 use std::ops::{Add, Mul, Sub};
 
 use crate::error::{Error, ErrorKind, Result};
+
+pub use matrix::{MATRIX_COLUMNS, MATRIX_ROWS, RowMatrix, STATE_PARTS, TERMS};
 
 /// How many remembered values a row can reach back to.
 pub const HISTORY: usize = 3;
@@ -402,6 +408,3 @@ fn quantile(values: &mut [f32], ratio: f64) -> f64 {
     let next = above.iter().copied().min_by(f32::total_cmp).unwrap_or(at);
     f64::from(at) + position.fract() * (f64::from(next) - f64::from(at))
 }
-
-#[cfg(test)]
-mod tests;

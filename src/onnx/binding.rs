@@ -11,12 +11,13 @@ use ort::value::{PrimitiveTensorElementType, Tensor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ModelConfig;
 
+use super::fused::Extra;
 use super::ports::{Image, Label, TimestepType, ValueShape};
 use super::roles::Roles;
 
 /// A sample-shaped tensor of the type the graph declares.
 #[derive(Debug)]
-enum ImageTensor {
+pub(super) enum ImageTensor {
     F32(Tensor<f32>),
     F16(Tensor<f16>),
 }
@@ -55,41 +56,83 @@ pub(super) struct Binding {
     batch: usize,
     binding: IoBinding,
     sample: ImageTensor,
-    timestep: TimestepTensor,
-    label: Option<LabelTensor>,
+    conditions: Conditions,
     output: ImageTensor,
     rebind: bool,
+    /// For a graph with a fused step, whose inputs are bound to zeros.
+    _idle: Option<Extra>,
+}
+
+/// The tensors by which samples get their timesteps and labels.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    timestep: TimestepTensor,
+    label: Option<LabelTensor>,
+}
+
+impl Conditions {
+    pub(super) fn new(roles: &Roles, batch: usize) -> ort::Result<Self> {
+        let label = roles.label.as_ref().map(|label| LabelTensor::new(label, batch)).transpose()?;
+        Ok(Self { timestep: TimestepTensor::new(roles, batch)?, label })
+    }
+
+    /// Errors: `Unsupported` and `InvalidArgument`, see below.
+    pub(super) fn write(&mut self, roles: &Roles, timesteps: &[f64], labels: &[i64]) -> Result<()> {
+        self.timestep.write(timesteps, &roles.timestep.name)?;
+        match (&roles.label, &mut self.label) {
+            (Some(label), Some(tensor)) => tensor.write(labels, &label.name),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn bind(&self, binding: &mut IoBinding, roles: &Roles) -> ort::Result<()> {
+        let name = roles.timestep.name.as_str();
+        match &self.timestep {
+            TimestepTensor::I64(tensor) => binding.bind_input(name, tensor),
+            TimestepTensor::I32(tensor) => binding.bind_input(name, tensor),
+            TimestepTensor::F32(tensor) => binding.bind_input(name, tensor),
+            TimestepTensor::F16(tensor) => binding.bind_input(name, tensor),
+            TimestepTensor::F64(tensor) => binding.bind_input(name, tensor),
+        }?;
+        match (&roles.label, &self.label) {
+            (Some(label), Some(LabelTensor::I64(tensor))) => {
+                binding.bind_input(label.name.as_str(), tensor)
+            }
+            (Some(label), Some(LabelTensor::I32(tensor))) => {
+                binding.bind_input(label.name.as_str(), tensor)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Binding {
     /// Allocates and binds for `batch` samples of the model. `rebind` where the session does not run
-    /// on the CPU.
+    /// on the CPU; `is_fused` where its graph has a fused step, which then works on nothing.
     pub(super) fn new(
         session: &Session,
         roles: &Roles,
         batch: usize,
         model: &ModelConfig,
-        rebind: bool,
+        (rebind, is_fused): (bool, bool),
     ) -> ort::Result<Self> {
         let dims = |channels| [batch, channels, model.height, model.width];
+        let host = Allocator::default();
+        let item = model.channels * model.height * model.width;
         let mut bound = Self {
             batch,
             binding: session.create_binding()?,
-            sample: ImageTensor::new(&roles.sample, dims(model.channels))?,
-            timestep: TimestepTensor::new(roles, batch)?,
-            label: match &roles.label {
-                Some(label) => Some(LabelTensor::new(label, batch)?),
-                None => None,
-            },
-            output: ImageTensor::new(&roles.output, dims(model.output_channels()))?,
+            sample: ImageTensor::new(&roles.sample, dims(model.channels), &host)?,
+            conditions: Conditions::new(roles, batch)?,
+            output: ImageTensor::new(&roles.output, dims(model.output_channels()), &host)?,
             rebind,
+            _idle: is_fused.then(|| Extra::zeros(batch, item)).transpose()?,
         };
-        bound.bind_inputs(roles)?;
-        let name = roles.output.name.as_str();
-        match &mut bound.output {
-            ImageTensor::F32(tensor) => bound.binding.bind_output(name, tensor)?,
-            ImageTensor::F16(tensor) => bound.binding.bind_output(name, tensor)?,
+        if let Some(idle) = &bound._idle {
+            idle.bind(&mut bound.binding)?;
         }
+        bound.bind_inputs(roles)?;
+        bound.output.bind_output(&mut bound.binding, &roles.output.name)?;
         Ok(bound)
     }
 
@@ -98,28 +141,8 @@ impl Binding {
     }
 
     fn bind_inputs(&mut self, roles: &Roles) -> ort::Result<()> {
-        let name = roles.sample.name.as_str();
-        match &self.sample {
-            ImageTensor::F32(tensor) => self.binding.bind_input(name, tensor)?,
-            ImageTensor::F16(tensor) => self.binding.bind_input(name, tensor)?,
-        }
-        let name = roles.timestep.name.as_str();
-        match &self.timestep {
-            TimestepTensor::I64(tensor) => self.binding.bind_input(name, tensor),
-            TimestepTensor::I32(tensor) => self.binding.bind_input(name, tensor),
-            TimestepTensor::F32(tensor) => self.binding.bind_input(name, tensor),
-            TimestepTensor::F16(tensor) => self.binding.bind_input(name, tensor),
-            TimestepTensor::F64(tensor) => self.binding.bind_input(name, tensor),
-        }?;
-        match (&roles.label, &self.label) {
-            (Some(label), Some(LabelTensor::I64(tensor))) => {
-                self.binding.bind_input(label.name.as_str(), tensor)
-            }
-            (Some(label), Some(LabelTensor::I32(tensor))) => {
-                self.binding.bind_input(label.name.as_str(), tensor)
-            }
-            _ => Ok(()),
-        }
+        self.sample.bind_input(&mut self.binding, &roles.sample.name)?;
+        self.conditions.bind(&mut self.binding, roles)
     }
 
     /// Feeds, runs, and copies the output out. Lengths are the caller's to get right. Blocks for the
@@ -132,11 +155,8 @@ impl Binding {
         feed: Feed<'_>,
         output: &mut [f32],
     ) -> Result<()> {
-        self.sample.write(feed.sample);
-        self.timestep.write(feed.timesteps, &roles.timestep.name)?;
-        if let (Some(label), Some(tensor)) = (&roles.label, &mut self.label) {
-            tensor.write(feed.labels, &label.name)?;
-        }
+        self.sample.write_all(feed.sample.iter().copied());
+        self.conditions.write(roles, feed.timesteps, feed.labels)?;
         let fault =
             |error: ort::Error| Error::new(ErrorKind::Inference, error.message().trim_end());
         if self.rebind {
@@ -149,21 +169,38 @@ impl Binding {
 }
 
 impl ImageTensor {
-    fn new(image: &Image, dims: [usize; 4]) -> ort::Result<Self> {
-        let allocator = Allocator::default();
+    pub(super) fn new(image: &Image, dims: [usize; 4], allocator: &Allocator) -> ort::Result<Self> {
         Ok(if image.half {
-            Self::F16(Tensor::new(&allocator, dims)?)
+            Self::F16(Tensor::new(allocator, dims)?)
         } else {
-            Self::F32(Tensor::new(&allocator, dims)?)
+            Self::F32(Tensor::new(allocator, dims)?)
         })
     }
 
-    fn write(&mut self, values: &[f32]) {
+    pub(super) fn bind_input(&self, binding: &mut IoBinding, name: &str) -> ort::Result<()> {
         match self {
-            Self::F32(tensor) => tensor.extract_tensor_mut().1.copy_from_slice(values),
+            Self::F32(tensor) => binding.bind_input(name, tensor),
+            Self::F16(tensor) => binding.bind_input(name, tensor),
+        }
+    }
+
+    pub(super) fn bind_output(&mut self, binding: &mut IoBinding, name: &str) -> ort::Result<()> {
+        match self {
+            Self::F32(tensor) => binding.bind_output(name, tensor),
+            Self::F16(tensor) => binding.bind_output(name, tensor),
+        }
+    }
+
+    /// For one in the memory of the host.
+    pub(super) fn write_all(&mut self, values: impl Iterator<Item = f32>) {
+        match self {
+            Self::F32(tensor) => {
+                let pairs = tensor.extract_tensor_mut().1.iter_mut().zip(values);
+                pairs.for_each(|(to, from)| *to = from);
+            }
             Self::F16(tensor) => {
                 let pairs = tensor.extract_tensor_mut().1.iter_mut().zip(values);
-                pairs.for_each(|(to, &from)| *to = f16::from_f32(from));
+                pairs.for_each(|(to, from)| *to = f16::from_f32(from));
             }
         }
     }

@@ -16,6 +16,7 @@ use super::load::{Loading, internal};
 use super::parts::Body;
 use super::progress::LoadStage;
 use super::provider::{Provider, register_cuda};
+use super::{FusedStep, fuse};
 
 /// What the runtime says of every graph that it writes. The cache's key is about just that.
 const WRITES_A_GRAPH: &str = "Serializing optimized model with Graph Optimization level";
@@ -25,14 +26,64 @@ const WRITES_A_GRAPH: &str = "Serializing optimized model with Graph Optimizatio
 enum Graph<'a> {
     /// The model. Its graph is optimised, and written to a file where there is one.
     Model { write: Option<&'a Path> },
+    /// The model with a fused step in it.
+    Fused(&'a [u8]),
     /// What was written so.
     Optimised(&'a [u8]),
 }
 
+/// A session, and what became of what was asked for beside it.
+pub(super) struct Committed {
+    pub(super) session: Session,
+    pub(super) cache: CacheUse,
+    /// Whether its graph has a fused step.
+    pub(super) is_fused: bool,
+}
+
 impl Loading<'_> {
-    /// The session, and how it went with the cache.
-    pub(super) fn session(&self, provider: Provider) -> Result<(Session, CacheUse)> {
+    /// The session, with a fused step where one is wanted.
+    pub(super) fn session(&self, provider: Provider) -> Result<Committed> {
         self.options.progress.set(LoadStage::Optimise, 0.0);
+        let wanted = match self.options.fused_step {
+            FusedStep::On => true,
+            FusedStep::Off => false,
+            FusedStep::Auto => provider != Provider::Cpu,
+        };
+        if wanted {
+            match self.fused(provider) {
+                Ok(session) => {
+                    let cache = match self.options.cache_dir {
+                        None => CacheUse::Off,
+                        Some(_) => self.unused("a graph with a fused step is not kept".to_owned()),
+                    };
+                    return Ok(Committed { session, cache, is_fused: true });
+                }
+                Err(error) if self.options.fused_step == FusedStep::On => return Err(error),
+                Err(error) => {
+                    self.interrupt.check()?;
+                    let text = format!("steps are not fused: {error}");
+                    self.options.log.log(LogLevel::Warning, text);
+                }
+            }
+        }
+        let (session, cache) = self.plain(provider)?;
+        Ok(Committed { session, cache, is_fused: false })
+    }
+
+    fn fused(&self, provider: Provider) -> Result<Session> {
+        let name = self.source.name();
+        let mut bytes = match &self.parts.body {
+            Body::Memory(bytes) => (**bytes).as_ref().to_vec(),
+            Body::File(path) => std::fs::read(path)
+                .map_err(|error| Error::new(ErrorKind::Io, format!("{name}: {error}")))?,
+        };
+        let addition = fuse::addition(&bytes, &self.options.overrides, &name)?;
+        bytes.extend(addition);
+        self.commit(provider, Graph::Fused(&bytes))
+    }
+
+    /// The session, and how it went with the cache.
+    fn plain(&self, provider: Provider) -> Result<(Session, CacheUse)> {
         let Some(folder) = &self.options.cache_dir else {
             let session = self.commit(provider, Graph::Model { write: None })?;
             return Ok((session, CacheUse::Off));
@@ -113,7 +164,7 @@ impl Loading<'_> {
             Ok::<_, Error>(self.parts.attach(builder, self.interrupt)?.commit_from_memory(bytes))
         };
         let session = match (graph, &self.parts.body) {
-            (Graph::Optimised(bytes), _) => from_memory(bytes, builder)?,
+            (Graph::Optimised(bytes) | Graph::Fused(bytes), _) => from_memory(bytes, builder)?,
             (_, Body::File(path)) => builder.commit_from_file(path),
             (_, Body::Memory(bytes)) => from_memory((**bytes).as_ref(), builder)?,
         };
@@ -152,18 +203,15 @@ impl Loading<'_> {
         if let Some(threads) = threads {
             builder = builder.with_thread_manager(threads)?;
         }
+        let level = match graph {
+            // A second time it could come out otherwise.
+            Graph::Optimised(_) => GraphOptimizationLevel::Disable,
+            Graph::Model { .. } | Graph::Fused(_) => GraphOptimizationLevel::All,
+        };
+        let builder = builder.with_optimization_level(level)?;
         Ok(match graph {
-            Graph::Model { write } => {
-                let builder = builder.with_optimization_level(GraphOptimizationLevel::All)?;
-                match write {
-                    Some(path) => builder.with_optimized_model_path(path)?,
-                    None => builder,
-                }
-            }
-            Graph::Optimised(_) => {
-                // A second time it could come out otherwise.
-                builder.with_optimization_level(GraphOptimizationLevel::Disable)?
-            }
+            Graph::Model { write: Some(path) } => builder.with_optimized_model_path(path)?,
+            _ => builder,
         })
     }
 }

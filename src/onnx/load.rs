@@ -10,7 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::LogLevel;
 
 use super::classes::classes;
+use super::commit::Committed;
 use super::fingerprint::Fingerprint;
+use super::fuse::is_added;
 use super::interrupt::Interrupt;
 use super::library::Runtime;
 use super::metadata::Metadata;
@@ -42,9 +44,11 @@ impl Loading<'_> {
     pub(super) fn on(&self, provider: Provider) -> Result<OnnxDenoiser> {
         let Self { source, options, interrupt, runtime, fingerprint, threads, .. } = *self;
         let name = source.name();
-        let (session, cache) = self.session(provider)?;
+        let Committed { session, cache, is_fused } = self.session(provider)?;
         let overrides = &options.overrides;
-        let ports = |outlets: &[Outlet]| outlets.iter().map(Port::from).collect::<Vec<_>>();
+        let ports = |outlets: &[Outlet]| -> Vec<Port> {
+            outlets.iter().filter(|outlet| !is_added(outlet.name())).map(Port::from).collect()
+        };
         let (inputs, outputs) = (ports(session.inputs()), ports(session.outputs()));
         let roles = Roles::find(&inputs, &outputs, overrides, &name)?;
         let contract = roles.contract(&inputs, &outputs);
@@ -78,6 +82,7 @@ impl Loading<'_> {
             threads,
             fingerprint: fingerprint.hex.clone(),
             cache,
+            is_fused,
         };
         let mut loaded = OnnxDenoiser::new(session, interrupt.clone(), roles, info, name);
         options.progress.set(LoadStage::FirstRuns, 0.0);

@@ -8,8 +8,11 @@ mod blob_json;
 mod cache;
 mod classes;
 mod commit;
+mod declared;
 mod external_data;
 mod fingerprint;
+mod fuse;
+mod fused;
 mod helpers;
 mod interrupt;
 mod library;
@@ -117,6 +120,21 @@ impl fmt::Debug for Spawner {
     }
 }
 
+/// Whether the arithmetic of a step is made part of the model's graph, so that one run of it is one
+/// reverse step and the samples of a stream stay where the model runs. Otherwise the samples go back and
+/// forth, and the step is made by this crate. The pictures are the same within 1e-5.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FusedStep {
+    /// With CUDA, where the model allows it; not with the CPU, which it makes slower (see
+    /// `benches/README.md`).
+    #[default]
+    Auto,
+    /// With every provider; a model that does not allow it is an error.
+    On,
+    /// Never.
+    Off,
+}
+
 /// How to load and run a model.
 #[derive(Clone, Debug, Default)]
 pub struct OnnxOptions {
@@ -138,6 +156,8 @@ pub struct OnnxOptions {
     /// optimise it; nothing is ever removed but what an unfinished write left. What can write there decides
     /// what is run: keep it as safe as the program itself. `None`: no cache.
     pub cache_dir: Option<PathBuf>,
+    /// Whether a run of the model makes the whole step.
+    pub fused_step: FusedStep,
     /// Starts the runtime's threads in place of the runtime.
     pub spawner: Option<Spawner>,
     /// Where defaults taken, fallbacks and the runtime's own messages go.

@@ -8,13 +8,14 @@ use ort::session::Session;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogLevel, Logger};
-use crate::model::{Batching, Classes, Denoiser, ModelConfig};
+use crate::model::{Batching, Classes, Denoiser, FusedAsk, FusedSteps, ModelConfig};
 use crate::rng::{Purpose, fill_standard_normal};
 use crate::step::zeros;
 
 use super::binding::{Binding, Feed};
 use super::cache::CacheUse;
 use super::classes::last_stands_for_none;
+use super::fused::Places;
 use super::interrupt::Interrupt;
 use super::library::runtime;
 use super::load::{Loading, check_readable, provider_fault, threads};
@@ -76,6 +77,8 @@ pub struct OnnxInfo {
     pub fingerprint: String,
     /// Whether its optimised graph came from the cache.
     pub cache: CacheUse,
+    /// Whether a run of the model makes the whole step; see [`FusedStep`](super::FusedStep).
+    pub is_fused: bool,
 }
 
 /// An ONNX model run by ONNX Runtime.
@@ -85,6 +88,8 @@ pub struct OnnxInfo {
 pub struct OnnxDenoiser {
     /// One for each batch size used lately. Before the session: they must be released first.
     bindings: Vec<Binding>,
+    /// What fused steps work on, likewise.
+    places: Places,
     session: Session,
     interrupt: Interrupt,
     roles: Roles,
@@ -163,7 +168,8 @@ impl OnnxDenoiser {
         info: OnnxInfo,
         name: String,
     ) -> Self {
-        Self { bindings: Vec::new(), session, interrupt, roles, info, name }
+        let places = Places::on((info.provider == Provider::Cuda).then_some(0));
+        Self { bindings: Vec::new(), places, session, interrupt, roles, info, name }
     }
 
     /// Runs for the first time: verifies a golden output, or runs on zeros, so that a model that
@@ -197,10 +203,9 @@ impl OnnxDenoiser {
         let index = match self.bindings.iter().position(|bound| bound.batch() == batch) {
             Some(index) => index,
             None => {
-                let rebind = self.info.provider != Provider::Cpu;
-                let bound =
-                    Binding::new(&self.session, &self.roles, batch, &self.info.model, rebind)
-                        .map_err(|error| fault(ErrorKind::Inference, error.message()))?;
+                let kind = (self.info.provider != Provider::Cpu, self.info.is_fused);
+                let bound = Binding::new(&self.session, &self.roles, batch, &self.info.model, kind)
+                    .map_err(|error| fault(ErrorKind::Inference, error.message()))?;
                 if self.bindings.len() == MAX_BINDINGS {
                     self.bindings.remove(0);
                 }
@@ -366,6 +371,10 @@ impl Denoiser for OnnxDenoiser {
         self.run_once(false, batch, |_| {}, 0.0, 0).map(|_| ())
     }
 
+    fn fused(&mut self) -> Option<&mut dyn FusedSteps> {
+        self.info.is_fused.then_some(self as &mut dyn FusedSteps)
+    }
+
     fn predict(
         &mut self,
         sample: ArrayView4<'_, f32>,
@@ -406,6 +415,22 @@ impl Denoiser for OnnxDenoiser {
             return Ok(());
         }
         self.run(false, Feed { sample, timesteps, labels }, output)
+    }
+}
+
+impl FusedSteps for OnnxDenoiser {
+    fn step(&mut self, place: usize, ask: FusedAsk<'_>) -> Result<bool> {
+        self.interrupt.forget();
+        self.check_labels(ask.rows.len(), ask.labels)?;
+        let (session, roles, model) = (&mut self.session, &self.roles, &self.info.model);
+        let place = self.places.get(place, ask.rows.len(), session, roles, model)?;
+        place.feed(roles, &ask)?;
+        self.interrupt.during(false, |options| place.run(session, options, roles, &ask))?;
+        Ok(place.finish(ask.shown))
+    }
+
+    fn fetch(&mut self, place: usize, state: &mut [f32]) -> Result<()> {
+        self.places.fetch(place, state)
     }
 }
 

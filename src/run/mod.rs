@@ -3,6 +3,7 @@
 //! This module must not know threads, ONNX or pixels. All memory is taken when a run is made.
 
 mod advance;
+mod away;
 mod branch;
 mod checkpoints;
 mod replan;
@@ -52,6 +53,8 @@ pub struct Run {
     trail: u64,
     /// A step failed after it had begun to write.
     is_spoiled: bool,
+    /// Who has the samples, where they are not here; see [`Run::away`].
+    away: Option<u64>,
 }
 
 impl Run {
@@ -104,6 +107,7 @@ impl Run {
             origin: trail::of_start(&start),
             trail: 0,
             is_spoiled: false,
+            away: None,
             start,
             labels: label.map_or_else(Vec::new, |label| vec![label; batch]),
             null_labels: null.map_or_else(Vec::new, |null| vec![null; batch]),
@@ -137,6 +141,7 @@ impl Run {
         self.step_index = 0;
         self.trail = self.trail_of_start();
         self.is_spoiled = false;
+        self.away = None;
         self.memory.iter_mut().for_each(Memory::clear);
         let alpha_bar = self.table.start_alpha_cumprod();
         let (signal, spread) = (alpha_bar.sqrt() as f32, (1.0 - alpha_bar).sqrt() as f32);

@@ -132,13 +132,14 @@ fn lengths(run: &Run) -> [usize; 3 + HISTORY] {
 impl Run {
     /// Puts the state into `state`. At a branch it is the state before the noise is renewed.
     ///
-    /// Errors: `InvalidArgument` where `state` was made for another shape, or a step has failed in
-    /// the middle and the run was not taken back since. Does not allocate or block.
+    /// Errors: `InvalidArgument` where `state` was made for another shape, a step has failed in
+    /// the middle and the run was not taken back since, or its samples are [away](Self::away). Does not allocate or block.
     pub fn save_state(&self, state: &mut RunState) -> Result<()> {
         self.check_fits(state)?;
-        if self.is_spoiled {
+        if self.is_spoiled || self.away.is_some() {
+            let what = if self.is_spoiled { "spoiled by a failed step" } else { "away" };
             return Err(Error::invalid_argument(format!(
-                "run: found its sample spoiled by a failed step at step {}, expected a restart first",
+                "run: found its sample {what} at step {}, expected a restart first",
                 self.step_index
             )));
         }
@@ -175,6 +176,7 @@ impl Run {
         self.step_index = state.step_index;
         self.trail = state.trail;
         self.is_spoiled = false;
+        self.away = None;
         self.sample.copy_from_slice(&state.sample);
         self.x0.copy_from_slice(&state.x0);
         let item = self.item_len();

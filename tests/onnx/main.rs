@@ -7,6 +7,7 @@ mod cache;
 mod classes;
 #[path = "../common/mod.rs"]
 mod common;
+mod fused;
 mod scheduler;
 mod sources;
 mod variants;
