@@ -39,7 +39,11 @@ const HOMES: [Home; 4] = [
         paths: &["worker"],
         tests_may: true,
     },
-    Home { names: &["unsafe"], paths: &["ffi", "onnx/library.rs"], tests_may: false },
+    Home {
+        names: &["unsafe"],
+        paths: &["ffi", "onnx/library.rs", "onnx/library"],
+        tests_may: false,
+    },
 ];
 
 struct Source {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::log::{LogLevel, LogSink};
-use crate::onnx::{ModelOverrides, ModelSource, Provider};
+use crate::onnx::{CudaOptions, ModelOverrides, ModelSource, Provider};
 use crate::run::{Run, RunStart};
 use crate::sampler::SamplerConfig;
 use crate::worker::{FrameFormat, Preview, Priority, ThreadPriority};
@@ -22,6 +22,8 @@ pub struct EngineConfig {
     pub runtime_library: Option<PathBuf>,
     /// What runs the model.
     pub provider: Provider,
+    /// How CUDA runs it, where it does.
+    pub cuda: CudaOptions,
     /// Threads inside one operator; 0 is the machine's cores less one, at least one.
     pub threads: u32,
     /// How urgent the engine's own threads are. Their affinity is that of the thread that makes the
@@ -51,6 +53,7 @@ impl EngineConfig {
             external_data_dir: None,
             runtime_library: None,
             provider: Provider::default(),
+            cuda: CudaOptions::default(),
             threads: 0,
             thread_priority: ThreadPriority::default(),
             cache_dir: None,

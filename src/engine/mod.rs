@@ -20,8 +20,8 @@ use crate::run::Run;
 use crate::worker::{Loaded, Options, StreamCore, Worker, helpers, set_own_priority};
 
 pub use crate::onnx::{
-    CacheUse, LoadStage, ModelFile, ModelFiles, ModelOverrides, ModelSource,
-    OnnxInfo as EngineInfo, Provider,
+    CacheUse, ConvSearch, CudaOptions, CudaStream, DeviceInfo, HostStream, LoadStage, ModelFile,
+    ModelFiles, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider,
 };
 pub use crate::pacing::Easing;
 pub use crate::run::Branch;
@@ -73,7 +73,7 @@ impl Engine {
     /// [`wait`](Self::wait) and [`state`](Self::state). Loading ends with one run of the model, so
     /// that one that cannot run fails there.
     ///
-    /// Errors: `InvalidArgument` for a `max_batch` that is out of range; `Internal` where the system
+    /// Errors: `InvalidArgument` for a `max_batch` or a CUDA option that is out of range; `Internal` where the system
     /// gives no thread. All else shows as a failed load.
     pub fn new(config: EngineConfig) -> Result<Self> {
         let EngineConfig {
@@ -81,6 +81,7 @@ impl Engine {
             external_data_dir,
             runtime_library,
             provider,
+            cuda,
             threads,
             thread_priority,
             cache_dir,
@@ -98,10 +99,12 @@ impl Engine {
                 )));
             }
         } as usize;
+        cuda.validate()?;
         let log = Logger::new(log, log_level);
         let options = OnnxOptions {
             runtime_library,
             provider,
+            cuda,
             threads,
             overrides,
             external_data_dir,

@@ -15,7 +15,7 @@ use super::library::check_room_for_session;
 use super::load::{Loading, internal};
 use super::parts::Body;
 use super::progress::LoadStage;
-use super::provider::{Provider, register_cuda};
+use super::provider::{Device, Provider, register_cuda};
 use super::{FusedStep, fuse};
 
 /// What the runtime says of every graph that it writes. The cache's key is about just that.
@@ -32,9 +32,12 @@ enum Graph<'a> {
     Optimised(&'a [u8]),
 }
 
+/// A session, and what it has of the device that it runs on.
+pub(super) type OnDevice = (Session, Device);
+
 /// A session, and what became of what was asked for beside it.
 pub(super) struct Committed {
-    pub(super) session: Session,
+    pub(super) session: OnDevice,
     pub(super) cache: CacheUse,
     /// Whether its graph has a fused step.
     pub(super) is_fused: bool,
@@ -58,6 +61,8 @@ impl Loading<'_> {
                     };
                     return Ok(Committed { session, cache, is_fused: true });
                 }
+                // Without its provider the plain model does not run either.
+                Err(error) if error.kind() == ErrorKind::Provider => return Err(error),
                 Err(error) if self.options.fused_step == FusedStep::On => return Err(error),
                 Err(error) => {
                     self.interrupt.check()?;
@@ -70,7 +75,7 @@ impl Loading<'_> {
         Ok(Committed { session, cache, is_fused: false })
     }
 
-    fn fused(&self, provider: Provider) -> Result<Session> {
+    fn fused(&self, provider: Provider) -> Result<OnDevice> {
         let name = self.source.name();
         let mut bytes = match &self.parts.body {
             Body::Memory(bytes) => (**bytes).as_ref().to_vec(),
@@ -83,7 +88,7 @@ impl Loading<'_> {
     }
 
     /// The session, and how it went with the cache.
-    fn plain(&self, provider: Provider) -> Result<(Session, CacheUse)> {
+    fn plain(&self, provider: Provider) -> Result<(OnDevice, CacheUse)> {
         let Some(folder) = &self.options.cache_dir else {
             let session = self.commit(provider, Graph::Model { write: None })?;
             return Ok((session, CacheUse::Off));
@@ -149,15 +154,17 @@ impl Loading<'_> {
         CacheUse::Unused(reason)
     }
 
-    fn commit(&self, provider: Provider, graph: Graph<'_>) -> Result<Session> {
+    fn commit(&self, provider: Provider, graph: Graph<'_>) -> Result<OnDevice> {
         let name = self.source.name();
         let spawner = self.options.spawner.as_ref();
         let helpers = (self.threads as usize).saturating_sub(1);
         let threads = spawner.map(|spawner| Threads::start(spawner, helpers)).transpose()?;
         check_room_for_session()?;
         let mut builder = self.builder(graph, threads).map_err(internal)?;
+        let mut device = Device::default();
         if provider == Provider::Cuda {
-            builder = register_cuda(builder, self.runtime)?;
+            let Self { options, runtime, .. } = self;
+            (builder, device) = register_cuda(builder, runtime, &options.cuda, &options.log)?;
         }
         self.interrupt.watch(builder.canceler());
         let from_memory = |bytes: &[u8], builder| {
@@ -169,16 +176,17 @@ impl Loading<'_> {
             (_, Body::Memory(bytes)) => from_memory((**bytes).as_ref(), builder)?,
         };
         self.interrupt.check()?;
-        session.map_err(|error| {
-            Error::new(
+        match session {
+            Ok(session) => Ok((session, device)),
+            Err(error) => Err(Error::new(
                 ErrorKind::Model,
                 format!(
                     "{name}: not a model that ONNX Runtime {} loads: {}",
                     self.runtime.version(),
-                    error.message().trim_end()
+                    device.explain(error.message())
                 ),
-            )
-        })
+            )),
+        }
     }
 
     fn builder(&self, graph: Graph<'_>, threads: Option<Threads>) -> ort::Result<SessionBuilder> {

@@ -1,6 +1,9 @@
 //! The ONNX Runtime library: found by absolute path, checked before use, loaded once a process.
 //!
-//! The one file of this module with `unsafe`: it calls into a library that is not checked yet.
+//! With `library/`, the one place of this module with `unsafe`: it calls into a library that is not checked
+//! yet.
+
+pub(super) mod nvidia;
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
@@ -44,13 +47,13 @@ static LOADING: Mutex<()> = Mutex::new(());
 /// The runtime, loaded on the first call that succeeds.
 ///
 /// Looks at `given` alone; without it, at `DDPM_ONNXRUNTIME` alone; without that, beside our own
-/// library and the executable, then in the project's cache. A failed call leaves nothing behind:
+/// library and the executable, then in the project's cache, with `cuda` at a runtime that has it first. A failed call leaves nothing behind:
 /// the same call fails the same way, and a call with a better path works.
 ///
 /// Errors: `RuntimeLibrary`, with every place tried and what was wrong there; also where `given` is
 /// not the file that is loaded already, since a process holds one. `OutOfMemory` where the process may
 /// not map as much memory as the runtime takes to start.
-pub(super) fn runtime(given: Option<&Path>, log: &Logger) -> Result<&'static Runtime> {
+pub(super) fn runtime(given: Option<&Path>, cuda: bool, log: &Logger) -> Result<&'static Runtime> {
     // A panic under the lock leaves no state of ours half made.
     let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(loaded) = RUNTIME.get() {
@@ -66,7 +69,7 @@ pub(super) fn runtime(given: Option<&Path>, log: &Logger) -> Result<&'static Run
     }
     check_room(ROOM_TO_START)?;
     find_unwinder();
-    let loaded = find(given, log)?;
+    let loaded = find(given, cuda, log)?;
     log.log(
         LogLevel::Info,
         format!("ONNX Runtime {} from {}", loaded.version, loaded.path.display()),
@@ -140,9 +143,9 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-fn find(given: Option<&Path>, log: &Logger) -> Result<Runtime> {
+fn find(given: Option<&Path>, cuda: bool, log: &Logger) -> Result<Runtime> {
     let mut tried = Vec::new();
-    for candidate in candidates(given, &own_folders()) {
+    for candidate in candidates(given, &own_folders(), cuda) {
         let (origin, path) = match candidate {
             Candidate::File { origin, path } => (origin, path),
             Candidate::Nothing { place } => {

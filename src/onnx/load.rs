@@ -44,7 +44,7 @@ impl Loading<'_> {
     pub(super) fn on(&self, provider: Provider) -> Result<OnnxDenoiser> {
         let Self { source, options, interrupt, runtime, fingerprint, threads, .. } = *self;
         let name = source.name();
-        let Committed { session, cache, is_fused } = self.session(provider)?;
+        let Committed { session: (session, device), cache, is_fused } = self.session(provider)?;
         let overrides = &options.overrides;
         let ports = |outlets: &[Outlet]| -> Vec<Port> {
             outlets.iter().filter(|outlet| !is_added(outlet.name())).map(Port::from).collect()
@@ -73,6 +73,7 @@ impl Loading<'_> {
         let info = OnnxInfo {
             provider,
             fallback_reason: None,
+            device: None,
             contract,
             model,
             classes: if classes.is_some() { metadata.classes } else { Vec::new() },
@@ -84,7 +85,7 @@ impl Loading<'_> {
             cache,
             is_fused,
         };
-        let mut loaded = OnnxDenoiser::new(session, interrupt.clone(), roles, info, name);
+        let mut loaded = OnnxDenoiser::new((session, device), interrupt.clone(), roles, info, name);
         options.progress.set(LoadStage::FirstRuns, 0.0);
         loaded.try_out(metadata.golden, overrides.null_label, log)?;
         let size = format!("{}x{}", shape.width, shape.height);

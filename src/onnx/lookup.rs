@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 /// The environment variable that names the library.
 pub(super) const LIBRARY_VARIABLE: &str = "DDPM_ONNXRUNTIME";
 
+/// How the cache's folders begin that have a runtime, before the version.
+const PLAIN: &str = "onnxruntime-";
+const WITH_CUDA: &str = "onnxruntime-cuda-";
+
 /// How a file came to be a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -38,8 +42,13 @@ pub(super) enum Candidate {
     Nothing { place: String },
 }
 
-/// What to try, best first. `own_folders` are those of our library and of the executable.
-pub(super) fn candidates(given: Option<&Path>, own_folders: &[PathBuf]) -> Vec<Candidate> {
+/// What to try, best first. `own_folders` are those of our library and of the executable; with `cuda` the
+/// cache's runtime that has it comes first there.
+pub(super) fn candidates(
+    given: Option<&Path>,
+    own_folders: &[PathBuf],
+    cuda: bool,
+) -> Vec<Candidate> {
     let named = |origin, path: &Path| Candidate::File {
         origin,
         // Fails only for an empty path, which is then reported as it is.
@@ -56,7 +65,12 @@ pub(super) fn candidates(given: Option<&Path>, own_folders: &[PathBuf]) -> Vec<C
         push_all(&mut found, Origin::Beside, folder, libraries_in(folder));
     }
     match cache_root() {
-        Some(root) => push_all(&mut found, Origin::Cache, &root, cached(&root)),
+        Some(root) => {
+            let kinds = if cuda { [WITH_CUDA, PLAIN] } else { [PLAIN, WITH_CUDA] };
+            let libraries = kinds.iter().flat_map(|kind| cached(&root, kind));
+            let libraries = libraries.flat_map(|folder| libraries_in(&folder)).collect();
+            push_all(&mut found, Origin::Cache, &root, libraries);
+        }
         None => found.push(Candidate::Nothing {
             place: "cache: none of DDPM_CACHE, XDG_CACHE_HOME and HOME is set".to_owned(),
         }),
@@ -75,7 +89,7 @@ fn push_all(into: &mut Vec<Candidate>, origin: Origin, folder: &Path, paths: Vec
     into.extend(paths.into_iter().map(|path| Candidate::File { origin, path }));
 }
 
-/// The project's cache folder, the same as `.ci/fetch_onnxruntime.py` fills.
+/// The project's cache folder, the same as `.ci/fetch_onnxruntime.py` and `.ci/fetch_cuda.py` fill.
 fn cache_root() -> Option<PathBuf> {
     let folder =
         |variable: &str| env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from);
@@ -92,16 +106,22 @@ fn cache_root() -> Option<PathBuf> {
     std::path::absolute(root).ok()
 }
 
-/// The libraries in `onnxruntime-<version>` folders under `root`, newest version first.
-fn cached(root: &Path) -> Vec<PathBuf> {
+/// The cache's folders of runtimes with CUDA, and NVIDIA's libraries in them, newest version first.
+pub(super) fn cuda_cached() -> Vec<PathBuf> {
+    cache_root().map(|root| cached(&root, WITH_CUDA)).unwrap_or_default()
+}
+
+/// The folders `<kind><version>` under `root`, newest version first.
+fn cached(root: &Path, kind: &str) -> Vec<PathBuf> {
     let mut folders: Vec<(Vec<u32>, PathBuf)> = entries(root)
         .filter_map(|path| {
-            let version = path.file_name()?.to_str()?.strip_prefix("onnxruntime-")?;
-            Some((numbers(version), path))
+            let version = path.file_name()?.to_str()?.strip_prefix(kind)?;
+            let is_version = version.starts_with(|c: char| c.is_ascii_digit());
+            is_version.then(|| (numbers(version), path.clone()))
         })
         .collect();
     folders.sort_by_key(|(version, _)| Reverse(version.clone()));
-    folders.iter().flat_map(|(_, folder)| libraries_in(folder)).collect()
+    folders.into_iter().map(|(_, folder)| folder).collect()
 }
 
 /// The files in `folder` that are named like the runtime, highest version first.
@@ -143,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_given_path_is_the_only_candidate_and_absolute() {
-        let found = candidates(Some(Path::new("relative/lib.so")), &[]);
+        let found = candidates(Some(Path::new("relative/lib.so")), &[], false);
         let [Candidate::File { origin: Origin::Given, path }] = found.as_slice() else {
             panic!("{found:?}");
         };

@@ -8,7 +8,10 @@ mod blob_json;
 mod cache;
 mod classes;
 mod commit;
+mod cuda;
+mod cuda_libraries;
 mod declared;
+mod elf;
 mod external_data;
 mod fingerprint;
 mod fuse;
@@ -47,6 +50,7 @@ use crate::sampler::{Thresholding, VarianceType};
 
 pub use blob::{read_blob, write_blob};
 pub use cache::CacheUse;
+pub use cuda::{ConvSearch, CudaOptions, CudaStream, DeviceInfo, HostStream};
 pub use interrupt::Interrupt;
 pub use progress::{LoadMonitor, LoadStage};
 pub use provider::Provider;
@@ -142,6 +146,8 @@ pub struct OnnxOptions {
     pub runtime_library: Option<PathBuf>,
     /// What runs the model.
     pub provider: Provider,
+    /// How CUDA runs it, where it does.
+    pub cuda: CudaOptions,
     /// Threads inside one operator; 0 is the machine's cores less one, at least one.
     pub threads: u32,
     /// What the caller knows better than the file.

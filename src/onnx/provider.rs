@@ -5,9 +5,14 @@ use std::fmt;
 use ort::ep::{self, ExecutionProvider};
 use ort::session::builder::SessionBuilder;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::log::Logger;
 
+use super::cuda::{Cuda, CudaOptions, DeviceInfo, refuse};
+use super::cuda_libraries::explain;
 use super::library::Runtime;
+use super::library::nvidia::ComputeStream;
+use super::lookup::cuda_cached;
 
 /// What runs a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,28 +36,66 @@ impl fmt::Display for Provider {
     }
 }
 
+/// What a session has of its device; it has to be kept until after the session.
+#[derive(Default)]
+pub(super) struct Device {
+    /// Kept for the session and dropped after it.
+    _stream: Option<ComputeStream>,
+    cuda: Option<Cuda>,
+}
+
+impl Device {
+    /// Its number; none for the CPU.
+    pub(super) fn number(&self) -> Option<i32> {
+        self.cuda.as_ref().map(Cuda::number)
+    }
+
+    /// The device as it is now; none where that is the CPU.
+    pub(super) fn info(&self, log: &Logger) -> Option<DeviceInfo> {
+        self.cuda.as_ref().map(|cuda| cuda.device(log))
+    }
+
+    /// What the runtime said of it, and what that means.
+    pub(super) fn explain(&self, text: &str) -> String {
+        match &self.cuda {
+            Some(cuda) => explain(text, &cuda.wants),
+            None => text.trim_end().to_owned(),
+        }
+    }
+}
+
 /// Registers CUDA with a session to be.
 ///
 /// Looks first whether the runtime has it at all, because a runtime without it gives a message about
-/// a missing symbol. Errors: `Provider` with the runtime's reason.
-pub(super) fn register_cuda(builder: SessionBuilder, runtime: &Runtime) -> Result<SessionBuilder> {
-    let refuse = |reason: String| Error::new(ErrorKind::Provider, reason);
-    let built_in = ep::CUDA::is_available().map_err(|error| {
-        refuse(format!("CUDA: the runtime does not list its providers: {error}"))
-    })?;
+/// a missing symbol. Errors: `Provider` with what is missing, or with the runtime's reason.
+pub(super) fn register_cuda(
+    builder: SessionBuilder,
+    runtime: &Runtime,
+    options: &CudaOptions,
+    log: &Logger,
+) -> Result<(SessionBuilder, Device)> {
+    let built_in = ep::CUDA::is_available()
+        .map_err(|error| refuse(format!("the runtime does not list its providers: {error}")))?;
     if !built_in {
+        let path = runtime.path().display();
+        let hint = match cuda_cached().first() {
+            Some(folder) => format!(
+                "; there is one in {}, but a process has one runtime, that of its first engine",
+                folder.display()
+            ),
+            None => String::new(),
+        };
         return Err(refuse(format!(
-            "CUDA: {} (ONNX Runtime {}) is built without it; a build with CUDA is needed, such as that of the package onnxruntime-gpu",
-            runtime.path().display(),
+            "{path} (ONNX Runtime {}) is built without it; a build with CUDA is needed, such as that of the package onnxruntime-gpu{hint}",
             runtime.version()
         )));
     }
-    // Without error_on_failure the runtime would go on with the CPU and say nothing. An exhaustive
-    // search would stall every new shape; TF32 would round to 10 bits of mantissa.
-    let cuda = ep::CUDA::default()
-        .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
-        .with_tf32(false)
-        .build()
-        .error_on_failure();
-    builder.with_execution_providers([cuda]).map_err(|error| refuse(format!("CUDA: {error}")))
+    let cuda = Cuda::prepare(runtime, options, log)?;
+    let stream = cuda.stream(options.stream)?;
+    let provider = options.provider(stream.as_ref());
+    let device = Device { _stream: stream, cuda: Some(cuda) };
+    match builder.with_execution_providers([provider]) {
+        Ok(builder) => Ok((builder, device)),
+        Err(error) => Err(refuse(device.explain(error.message()))),
+    }
 }

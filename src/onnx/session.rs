@@ -15,6 +15,8 @@ use crate::step::zeros;
 use super::binding::{Binding, Feed};
 use super::cache::CacheUse;
 use super::classes::last_stands_for_none;
+use super::commit::OnDevice;
+use super::cuda::DeviceInfo;
 use super::fused::Places;
 use super::interrupt::Interrupt;
 use super::library::runtime;
@@ -23,7 +25,7 @@ use super::metadata::Golden;
 use super::parts::Parts;
 use super::ports::ValueShape;
 use super::progress::LoadStage;
-use super::provider::Provider;
+use super::provider::{Device, Provider};
 use super::roles::Roles;
 use super::{ModelSource, OnnxOptions};
 
@@ -56,6 +58,8 @@ pub struct OnnxInfo {
     pub provider: Provider,
     /// Why `Auto` uses the CPU and not CUDA; `None` where it did not have to choose.
     pub fallback_reason: Option<String>,
+    /// The device of the provider in use; `None` for the CPU.
+    pub device: Option<DeviceInfo>,
     /// Its inputs and its output.
     pub contract: Contract,
     /// The model: its shape, its colour, how it was trained.
@@ -91,6 +95,8 @@ pub struct OnnxDenoiser {
     /// What fused steps work on, likewise.
     places: Places,
     session: Session,
+    /// After the session, which uses it.
+    device: Device,
     interrupt: Interrupt,
     roles: Roles,
     info: OnnxInfo,
@@ -130,10 +136,12 @@ impl OnnxDenoiser {
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let threads = threads(options.threads)?;
+        options.cuda.validate()?;
         if let ModelSource::Path(path) = source {
             check_readable(path)?;
         }
-        let runtime = runtime(options.runtime_library.as_deref(), &options.log)?;
+        let wants_cuda = options.provider != Provider::Cpu;
+        let runtime = runtime(options.runtime_library.as_deref(), wants_cuda, &options.log)?;
         options.progress.set(LoadStage::Model, 0.0);
         let (parts, fingerprint) = &Parts::gather(source, options, interrupt)?;
         let loading = Loading { source, options, interrupt, runtime, parts, fingerprint, threads };
@@ -162,14 +170,14 @@ impl OnnxDenoiser {
 
     /// One that has not run yet.
     pub(super) fn new(
-        session: Session,
+        (session, device): OnDevice,
         interrupt: Interrupt,
         roles: Roles,
         info: OnnxInfo,
         name: String,
     ) -> Self {
-        let places = Places::on((info.provider == Provider::Cuda).then_some(0));
-        Self { bindings: Vec::new(), places, session, interrupt, roles, info, name }
+        let places = Places::on(device.number());
+        Self { bindings: Vec::new(), places, session, device, interrupt, roles, info, name }
     }
 
     /// Runs for the first time: verifies a golden output, or runs on zeros, so that a model that
@@ -188,6 +196,7 @@ impl OnnxDenoiser {
             }
         }
         self.find_null_label(null_label, log)?;
+        self.info.device = self.device.info(log);
         self.interrupt.check()
     }
 
