@@ -166,6 +166,24 @@ fn the_cache_is_found_and_its_newest_version_taken() {
 
 #[cfg(unix)]
 #[test]
+fn the_caches_runtime_with_cuda_is_taken_unless_the_cpu_is_asked_for() {
+    let folder = Folder::new("cache-cuda");
+    let name = good().file_name().unwrap();
+    for kind in ["onnxruntime", "onnxruntime-cuda"] {
+        let cache = folder.0.join(format!("{kind}-1.31.1"));
+        std::fs::create_dir_all(&cache).unwrap();
+        std::os::unix::fs::symlink(good(), cache.join(name)).unwrap();
+    }
+    for (name_of_case, kind) in [("found", "onnxruntime"), ("found_auto", "onnxruntime-cuda")] {
+        let mut command = case(&std::env::current_exe().unwrap(), name_of_case);
+        command.env("DDPM_CACHE", &folder.0).env("CUDA_VISIBLE_DEVICES", "");
+        command.env(BAD, folder.0.join(format!("{kind}-1.31.1")).join(name));
+        passes(command);
+    }
+}
+
+#[cfg(unix)]
+#[test]
 fn a_library_beside_the_executable_is_found_from_any_folder() {
     let folder = Folder::new("beside");
     let executable = folder.0.join("host");
@@ -240,6 +258,11 @@ fn child() {
                 assert!(text.contains(part), "{text} does not contain {part:?}");
             }
             assert_eq!(load(None).unwrap_err(), error);
+        }
+        "found_auto" => {
+            let source = ModelSource::from(&model("lin"));
+            let loaded = OnnxDenoiser::load(&source, &OnnxOptions::default()).unwrap();
+            assert_eq!(loaded.info().runtime_library, bad);
         }
         "found" => assert_eq!(load(None).unwrap().info().runtime_library, bad),
         "second" => {

@@ -272,10 +272,9 @@ fn driver_for(cuda: u32) -> &'static str {
 /// The numbers of `CUresult` that have a cause worth telling.
 fn no_driver(reason: &NoDriver, cuda: u32) -> String {
     match reason {
-        NoDriver::Missing(text) => format!(
-            "{DRIVER} is not there: {text}; it comes with NVIDIA's driver ({})",
-            driver_for(cuda)
-        ),
+        NoDriver::Missing(text) => {
+            format!("{text}; {DRIVER} comes with NVIDIA's driver ({})", driver_for(cuda))
+        }
         NoDriver::Refused(100, _) => no_device(),
         NoDriver::Refused(number, name) => {
             let hint = match number {
@@ -329,9 +328,10 @@ mod tests {
     fn a_driver_that_says_no_is_told_apart() {
         let text = |reason: NoDriver| no_driver(&reason, 13);
         for (reason, part) in [
+            #[cfg(not(windows))]
             (
                 NoDriver::Missing("cannot open".to_owned()),
-                "cannot open; it comes with NVIDIA's driver (driver 580 or newer)",
+                "cannot open; libcuda.so.1 comes with NVIDIA's driver (driver 580 or newer)",
             ),
             (NoDriver::Refused(100, "CUDA_ERROR_NO_DEVICE".to_owned()), "shows no device"),
             (

@@ -175,8 +175,10 @@ impl Folders {
         roots.extend(env::var_os(FOLDERS_VARIABLE).iter().flat_map(env::split_paths));
         if let Some(folder) = runtime.parent() {
             roots.push(folder.to_owned());
-            // A runtime that Python's package installed: site-packages/onnxruntime/capi.
-            roots.extend(folder.ancestors().nth(2).map(Path::to_owned));
+            // A runtime that Python's package installed lies in site-packages/onnxruntime/capi.
+            if folder.ends_with("onnxruntime/capi") {
+                roots.extend(folder.ancestors().nth(2).map(Path::to_owned));
+            }
         }
         roots.extend(cuda_cached());
         for variable in ["CUDA_HOME", "CUDA_PATH"] {
@@ -390,6 +392,9 @@ mod tests {
             assert_eq!(folders(given).find("libtest_a.so.13"), Some(path(file)));
             assert_eq!(folders(given).find("libtest_a.so.12"), None);
         }
+        let installed = path("site/onnxruntime/capi/libonnxruntime.so.1.31.1");
+        let beside = Folders::new(None, &installed).find("libtest_a.so.13");
+        assert_eq!(beside, Some(path("site/nvidia/cu13/lib/libtest_a.so.13")));
         let wanted = Wanted {
             stem: "libtest_a.so",
             name: "libtest_a.so.14".to_owned(),

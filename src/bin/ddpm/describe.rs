@@ -131,6 +131,11 @@ pub fn runtime(info: &OnnxInfo) -> Value {
     json!({
         "provider": provider_name(info.provider),
         "fallback_reason": info.fallback_reason,
+        "device": info.device.as_ref().map(|device| json!({
+            "name": device.name,
+            "memory": device.memory,
+            "free_memory": device.free_memory,
+        })),
         "threads": info.threads,
         "cache": info.cache.to_string(),
         "runtime_version": info.runtime_version,

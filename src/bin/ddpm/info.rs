@@ -80,6 +80,11 @@ fn text(name: &str, info: &OnnxInfo, defaults: &[String], messages: &[String]) -
             format!("{count}{null}")
         }
     };
+    let device = info.device.as_ref().map_or(String::new(), |device| {
+        let mib = |bytes: u64| bytes >> 20;
+        let (free, memory) = (mib(device.free_memory), mib(device.memory));
+        format!(" on {}, {free} of {memory} MiB free", device.name)
+    });
     let variance = if model.gives_variance { "given by the model" } else { "not given" };
     let lines = [
         (
@@ -102,7 +107,7 @@ fn text(name: &str, info: &OnnxInfo, defaults: &[String], messages: &[String]) -
         ("picture", format!("{} in every step", describe::thresholding_text(&model.sampler))),
         (
             "runs on",
-            format!("{}, {} threads", describe::provider_name(info.provider), info.threads),
+            format!("{}{device}, {} threads", describe::provider_name(info.provider), info.threads),
         ),
         (
             "runtime",
