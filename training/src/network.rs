@@ -131,6 +131,17 @@ pub trait Layers {
         channels_in: usize,
         channels_out: usize,
     ) -> Self::Vector;
+    /// What the time embedding adds in a residual block: a linear layer. The shifts of all blocks
+    /// depend on the timestep alone, so a walker may compute them together.
+    fn shift(
+        &mut self,
+        name: &str,
+        time: &Self::Vector,
+        channels_in: usize,
+        channels_out: usize,
+    ) -> Self::Vector {
+        self.linear(name, time, channels_in, channels_out)
+    }
     /// `x * sigmoid(x)`.
     fn silu(&mut self, x: &Self::Vector) -> Self::Vector;
     /// A convolution plus its bias, plus `shift` (a value a channel of each item) where given.
@@ -169,7 +180,7 @@ fn residual_block<L: Layers>(
     channels_in: usize,
     channels_out: usize,
 ) -> L::Map {
-    let shift = l.linear(&format!("{name}.time"), time, time_dim, channels_out);
+    let shift = l.shift(&format!("{name}.time"), time, time_dim, channels_out);
     let h = l.group_norm(&format!("{name}.norm1"), x, channels_in, true);
     let h =
         l.conv(&format!("{name}.conv1"), &h, Conv::new(channels_in, channels_out, 3), Some(&shift));

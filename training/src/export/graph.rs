@@ -1,10 +1,14 @@
 //! The network as an ONNX graph: a walker over the one definition, writing nodes.
 //!
-//! Maps are `[n, c, h, w]` here, ONNX Runtime's layout. Each layer is written in the form that
-//! runs fastest there; group normalisation, for one, as an instance normalisation of `[n, groups, -1]`.
+//! Maps are `[n, c, h, w]` here, ONNX Runtime's layout. Each layer is written in the form that runs
+//! fastest there. Weights keep the names and values of the checkpoint: what is derived from them is
+//! computed by nodes that see constants only, which ONNX Runtime folds when it loads the graph. The
+//! batch keeps its name through every shape (a 0 in a Reshape, never a -1): ONNX Runtime fuses a sum
+//! into a convolution only where it knows the shapes to be equal.
 
 use anyhow::Result;
 
+use super::nodes::{FLOAT, Nodes, float, int, ints};
 use super::protobuf::Message;
 use crate::forward::frequency;
 use crate::network::{Conv, Layers, UNetConfig, unet};
@@ -14,13 +18,13 @@ use crate::parameters::Parameters;
 /// Version of the operator set; any ONNX Runtime since 1.12 has it.
 pub const OPSET: i64 = 17;
 
-const FLOAT: i64 = 1;
-const INT64: i64 = 7;
-
 /// Names of the model's inputs and output.
 const SAMPLE: &str = "sample";
 const TIMESTEP: &str = "timestep";
 const OUT_SAMPLE: &str = "out_sample";
+
+/// ONNX Runtime computes convolutions for so many output channels at a time, needed or not.
+const CHANNEL_BLOCK: usize = 16;
 
 /// Writes the network as a GraphProto. Fails where a weight cannot be read from its device.
 pub fn build(
@@ -31,62 +35,19 @@ pub fn build(
     let mut walker = Builder {
         parameters,
         groups: config.groups,
-        nodes: Vec::new(),
-        initializers: Vec::new(),
-        counter: 0,
+        graph: Nodes::default(),
+        shifts: Vec::new(),
+        before_shifts: 0,
         error: None,
     };
     let sample = Map { name: SAMPLE.to_string(), height, width };
     let out = unet(&mut walker, config, channels, &sample);
-    walker.node("Identity", &[&out.name], OUT_SAMPLE, Vec::new());
+    walker.graph.node("Identity", &[&out.name], &[OUT_SAMPLE], Vec::new());
+    walker.write_shifts();
     if let Some(error) = walker.error {
         return Err(error);
     }
-    let image = || vec![Dim::Batch, Dim::Fixed(channels), Dim::Fixed(height), Dim::Fixed(width)];
-    Ok(Message::default()
-        .messages(1, walker.nodes)
-        .text(2, "unet")
-        .messages(5, walker.initializers)
-        .message(11, value_info(SAMPLE, FLOAT, &image()))
-        .message(11, value_info(TIMESTEP, INT64, &[Dim::Batch]))
-        .message(12, value_info(OUT_SAMPLE, FLOAT, &image())))
-}
-
-enum Dim {
-    Batch,
-    Fixed(usize),
-}
-
-fn value_info(name: &str, element: i64, dims: &[Dim]) -> Message {
-    let shape = Message::default().messages(
-        1,
-        dims.iter().map(|dim| match dim {
-            Dim::Batch => Message::default().text(2, "batch"),
-            Dim::Fixed(size) => Message::default().int(1, *size as i64),
-        }),
-    );
-    let tensor = Message::default().int(1, element).message(2, shape);
-    Message::default().text(1, name).message(2, Message::default().message(1, tensor))
-}
-
-fn attribute(name: &str, kind: i64) -> Message {
-    Message::default().text(1, name).int(20, kind)
-}
-
-fn float(name: &str, value: f32) -> Message {
-    attribute(name, 1).float(2, value)
-}
-
-fn int(name: &str, value: i64) -> Message {
-    attribute(name, 2).int(3, value)
-}
-
-fn string(name: &str, value: &str) -> Message {
-    attribute(name, 3).text(4, value)
-}
-
-fn ints(name: &str, values: &[i64]) -> Message {
-    attribute(name, 7).ints(8, values)
+    Ok(walker.graph.into_graph([SAMPLE, TIMESTEP, OUT_SAMPLE], [channels, height, width]))
 }
 
 /// A value of the graph that holds an image of features.
@@ -105,56 +66,35 @@ impl Map {
     fn renamed(&self, name: String) -> Self {
         self.resized(name, self.height, self.width)
     }
+
+    /// `[batch, channels, height, width]`
+    fn shape(&self, channels: usize) -> [i64; 4] {
+        [0, channels as i64, self.height as i64, self.width as i64]
+    }
+}
+
+/// A shift of the time embedding, used by the graph and still to be written.
+struct Shift {
+    name: String,
+    time: String,
+    weight: String,
+    bias: String,
+    channels: usize,
 }
 
 /// The walker that writes nodes and initialisers.
 struct Builder<'a> {
     parameters: &'a Parameters,
     groups: usize,
-    nodes: Vec<Message>,
-    initializers: Vec<Message>,
-    counter: usize,
+    graph: Nodes,
+    shifts: Vec<Shift>,
+    /// Nodes that stand before the first use of a shift; the last of them is the time embedding.
+    before_shifts: usize,
     /// The first weight that could not be read; the walk goes on without it.
     error: Option<anyhow::Error>,
 }
 
 impl Builder<'_> {
-    fn fresh(&mut self, op: &str) -> String {
-        self.counter += 1;
-        format!("{}_{}", op.to_ascii_lowercase(), self.counter)
-    }
-
-    fn node(&mut self, op: &str, inputs: &[&str], output: &str, attributes: Vec<Message>) {
-        self.nodes.push(
-            inputs
-                .iter()
-                .fold(Message::default(), |node, input| node.text(1, input))
-                .text(2, output)
-                .text(3, output)
-                .text(4, op)
-                .messages(5, attributes),
-        );
-    }
-
-    /// Adds a node with one new output and names it.
-    fn op(&mut self, op: &str, inputs: &[&str], attributes: Vec<Message>) -> String {
-        let output = self.fresh(op);
-        self.node(op, inputs, &output, attributes);
-        output
-    }
-
-    fn initializer(&mut self, name: &str, kind: i64, shape: &[usize], data: &[u8]) {
-        let dims: Vec<i64> = shape.iter().map(|&dim| dim as i64).collect();
-        self.initializers
-            .push(Message::default().ints(1, &dims).int(2, kind).text(8, name).bytes(9, data));
-    }
-
-    fn constant(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
-        let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.initializer(name, FLOAT, shape, &data);
-        name.to_string()
-    }
-
     fn weight(&mut self, name: &str) -> Vec<f32> {
         self.parameters.values(name).unwrap_or_else(|error| {
             self.error.get_or_insert(error);
@@ -164,19 +104,26 @@ impl Builder<'_> {
 
     fn parameter(&mut self, name: &str, shape: &[usize]) -> String {
         let values = self.weight(name);
-        self.constant(name, shape, &values)
+        self.graph.constant(name, shape, &values)
     }
 
-    fn reshape(&mut self, x: &str, shape: &[i64]) -> String {
-        let data: Vec<u8> = shape.iter().flat_map(|dim| dim.to_le_bytes()).collect();
-        let name = self.fresh("shape");
-        self.initializer(&name, INT64, &[shape.len()], &data);
-        self.op("Reshape", &[x, &name], Vec::new())
+    /// Weight and bias of a linear layer: `[in, out]` and `[out]`.
+    fn linear_weights(&mut self, name: &str, channels_in: usize, out: usize) -> [String; 2] {
+        let weight = self.parameter(&format!("{name}.weight"), &[channels_in, out]);
+        [weight, self.parameter(&format!("{name}.bias"), &[out])]
     }
 
-    /// A kernel stored `[k, k, in, out]`, as ONNX wants it: `[out, in, k, k]`.
-    fn kernel(&mut self, name: &str, k: usize, channels_in: usize, channels_out: usize) -> String {
-        let stored = self.weight(name);
+    /// Weight and bias of a convolution. Kernels are stored `[k, k, in, out]`; ONNX wants them
+    /// `[out, in, k, k]`.
+    fn conv_weights(
+        &mut self,
+        name: &str,
+        k: usize,
+        channels_in: usize,
+        channels_out: usize,
+    ) -> [String; 2] {
+        let weight = format!("{name}.weight");
+        let stored = self.weight(&weight);
         let mut values = Vec::with_capacity(stored.len());
         if !stored.is_empty() {
             for o in 0..channels_out {
@@ -187,12 +134,79 @@ impl Builder<'_> {
                 }
             }
         }
-        self.constant(name, &[channels_out, channels_in, k, k], &values)
+        let weight = self.graph.constant(&weight, &[channels_out, channels_in, k, k], &values);
+        [weight, self.parameter(&format!("{name}.bias"), &[channels_out])]
     }
 
+    /// `x * sigmoid(x)`, which ONNX Runtime fuses.
     fn silu_of(&mut self, x: &str) -> String {
-        let gate = self.op("Sigmoid", &[x], Vec::new());
-        self.op("Mul", &[x, &gate], Vec::new())
+        let gate = self.graph.op("Sigmoid", &[x], Vec::new());
+        self.graph.op("Mul", &[x, &gate], Vec::new())
+    }
+
+    /// Writes the shifts of all blocks as one matrix product, shaped for adding to maps.
+    fn write_shifts(&mut self) {
+        let shifts = std::mem::take(&mut self.shifts);
+        let Some(first) = shifts.first() else { return };
+        let from = self.graph.len();
+        let part = |of: fn(&Shift) -> &str| shifts.iter().map(of).collect::<Vec<_>>();
+        let weight = self.graph.concat(&part(|shift| &shift.weight), 1);
+        let bias = self.graph.concat(&part(|shift| &shift.bias), 0);
+        let all = self.graph.op("Gemm", &[&first.time, &weight, &bias], Vec::new());
+        let sizes: Vec<i64> = shifts.iter().map(|shift| shift.channels as i64).collect();
+        let all = self.graph.reshape(&all, &[0, sizes.iter().sum(), 1, 1]);
+        let sizes = self.graph.integers(&sizes);
+        let axis = vec![int("axis", 1)];
+        self.graph.node("Split", &[&all, &sizes], &part(|shift| &shift.name), axis);
+        self.graph.move_before(from, self.before_shifts);
+    }
+
+    /// Nearest-neighbour enlargement and a 3x3 convolution at once. A 3x3 window on the enlarged
+    /// map covers 2x2 pixels of `x`, so each of the four phases of the output is a 2x2 convolution
+    /// of `x`: 4 products a pixel instead of 9. The phases are then woven into one map.
+    fn enlarging_conv(&mut self, name: &str, x: &Map, c: Conv) -> Map {
+        // The taps that fall on the first and on the second pixel, of phase 0 and of phase 1.
+        const COVERS: [[[f32; 3]; 2]; 2] =
+            [[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]];
+        let [channels_in, channels_out] = [c.channels_in as i64, c.channels_out as i64];
+        let (height, width) = (x.height as i64, x.width as i64);
+        let [weight, bias] = self.conv_weights(name, 3, c.channels_in, c.channels_out);
+        let taps = self.graph.reshape(&weight, &[-1, 9]);
+        let rows = [0, 1].map(|a| {
+            let columns = [0, 1].map(|b| {
+                let covered: Vec<f32> = (0..36)
+                    .map(|i| (i / 12, i / 4 % 3, i / 2 % 2, i % 2))
+                    .map(|(tap_y, tap_x, y, x)| COVERS[a][y][tap_y] * COVERS[b][x][tap_x])
+                    .collect();
+                let covered =
+                    self.graph.constant(&format!("{name}.taps_{a}{b}"), &[9, 4], &covered);
+                let kernel = self.graph.op("MatMul", &[&taps, &covered], Vec::new());
+                let kernel = self.graph.reshape(&kernel, &[channels_out, channels_in, 2, 2]);
+                // Phase 0 begins one pixel before the map, phase 1 ends one pixel after it.
+                let (a, b) = (a as i64, b as i64);
+                let pads = ints("pads", &[1 - a, 1 - b, a, b]);
+                let attributes = vec![ints("kernel_shape", &[2, 2]), pads];
+                let phase = self.graph.op("Conv", &[&x.name, &kernel, &bias], attributes);
+                self.graph.reshape(&phase, &[0, channels_out, height, width, 1])
+            });
+            let row = self.graph.concat(&[&columns[0], &columns[1]], 4);
+            self.graph.reshape(&row, &[0, channels_out * height, 1, 2 * width])
+        });
+        let woven = self.graph.concat(&[&rows[0], &rows[1]], 2);
+        let x = x.resized(woven, 2 * x.height, 2 * x.width);
+        x.renamed(self.graph.reshape(&x.name, &x.shape(c.channels_out)))
+    }
+
+    /// A convolution of few outputs as the transposed convolution that it equals: kernel mirrored,
+    /// inputs and outputs exchanged. ONNX Runtime computes that for these outputs only.
+    fn narrow_conv(&mut self, x: &str, weight: &str, bias: &str, k: i64) -> String {
+        let [last, before_first, axes, back] =
+            [[-1; 2], [-k - 1; 2], [2, 3], [-1; 2]].map(|values| self.graph.integers(&values));
+        let inputs = [weight, &last, &before_first, &axes, &back];
+        let mirrored = self.graph.op("Slice", &inputs, Vec::new());
+        let weight = self.graph.transpose(&mirrored, &[1, 0, 2, 3]);
+        let attributes = vec![ints("kernel_shape", &[k, k]), ints("pads", &[k / 2; 4])];
+        self.graph.op("ConvTranspose", &[x, &weight, bias], attributes)
     }
 }
 
@@ -202,13 +216,13 @@ impl Layers for Builder<'_> {
 
     fn time_sinusoids(&mut self, dim: usize) -> String {
         let frequencies: Vec<f32> = (0..dim / 2).map(|i| frequency(i, dim)).collect();
-        let frequencies = self.constant("time.frequencies", &[1, dim / 2], &frequencies);
-        let t = self.op("Cast", &[TIMESTEP], vec![int("to", FLOAT)]);
-        let t = self.reshape(&t, &[-1, 1]);
-        let angle = self.op("Mul", &[&t, &frequencies], Vec::new());
-        let cos = self.op("Cos", &[&angle], Vec::new());
-        let sin = self.op("Sin", &[&angle], Vec::new());
-        self.op("Concat", &[&cos, &sin], vec![int("axis", 1)])
+        let frequencies = self.graph.constant("time.frequencies", &[1, dim / 2], &frequencies);
+        let t = self.graph.op("Cast", &[TIMESTEP], vec![int("to", FLOAT)]);
+        let t = self.graph.reshape(&t, &[0, 1]);
+        let angle = self.graph.op("Mul", &[&t, &frequencies], Vec::new());
+        let cos = self.graph.op("Cos", &[&angle], Vec::new());
+        let sin = self.graph.op("Sin", &[&angle], Vec::new());
+        self.graph.concat(&[&cos, &sin], 1)
     }
 
     fn linear(
@@ -218,9 +232,25 @@ impl Layers for Builder<'_> {
         channels_in: usize,
         channels_out: usize,
     ) -> String {
-        let weight = self.parameter(&format!("{name}.weight"), &[channels_in, channels_out]);
-        let bias = self.parameter(&format!("{name}.bias"), &[channels_out]);
-        self.op("Gemm", &[x, &weight, &bias], Vec::new())
+        let [weight, bias] = self.linear_weights(name, channels_in, channels_out);
+        self.graph.op("Gemm", &[x, &weight, &bias], Vec::new())
+    }
+
+    fn shift(
+        &mut self,
+        name: &str,
+        time: &String,
+        channels_in: usize,
+        channels_out: usize,
+    ) -> String {
+        if self.shifts.is_empty() {
+            self.before_shifts = self.graph.len();
+        }
+        let [weight, bias] = self.linear_weights(name, channels_in, channels_out);
+        let name = self.graph.fresh("shift");
+        let time = time.clone();
+        self.shifts.push(Shift { name: name.clone(), time, weight, bias, channels: channels_out });
+        name
     }
 
     fn silu(&mut self, x: &String) -> String {
@@ -228,97 +258,77 @@ impl Layers for Builder<'_> {
     }
 
     fn conv(&mut self, name: &str, x: &Map, c: Conv, shift: Option<&String>) -> Map {
-        let mut x = x.clone();
         if c.upsample {
-            let scales = self.fresh("scales");
-            self.constant(&scales, &[4], &[1.0, 1.0, 2.0, 2.0]);
-            let attributes = vec![
-                string("mode", "nearest"),
-                string("coordinate_transformation_mode", "asymmetric"),
-                string("nearest_mode", "floor"),
-            ];
-            let enlarged = self.op("Resize", &[&x.name, "", &scales], attributes);
-            x = x.resized(enlarged, 2 * x.height, 2 * x.width);
+            return self.enlarging_conv(name, x, c);
         }
-        let weight =
-            self.kernel(&format!("{name}.weight"), c.kernel, c.channels_in, c.channels_out);
-        let bias = self.parameter(&format!("{name}.bias"), &[c.channels_out]);
-        let (k, reach) = (c.kernel as i64, c.kernel as i64 / 2);
-        let attributes = vec![ints("kernel_shape", &[k, k]), ints("pads", &[reach; 4])];
-        let mut out = self.op("Conv", &[&x.name, &weight, &bias], attributes);
+        let k = c.kernel as i64;
+        let [weight, bias] = self.conv_weights(name, c.kernel, c.channels_in, c.channels_out);
+        let mut out = if c.channels_out < CHANNEL_BLOCK {
+            self.narrow_conv(&x.name, &weight, &bias, k)
+        } else {
+            let attributes = vec![ints("kernel_shape", &[k, k]), ints("pads", &[k / 2; 4])];
+            self.graph.op("Conv", &[&x.name, &weight, &bias], attributes)
+        };
         if let Some(shift) = shift {
-            let shift = self.reshape(shift, &[-1, c.channels_out as i64, 1, 1]);
-            out = self.op("Add", &[&out, &shift], Vec::new());
+            out = self.graph.op("Add", &[&out, shift], Vec::new());
         }
         x.renamed(out)
     }
 
     fn downsample(&mut self, name: &str, x: &Map, channels_in: usize, channels_out: usize) -> Map {
-        let weight = self.kernel(&format!("{name}.weight"), 2, channels_in, channels_out);
-        let bias = self.parameter(&format!("{name}.bias"), &[channels_out]);
+        let [weight, bias] = self.conv_weights(name, 2, channels_in, channels_out);
         let attributes = vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])];
-        let out = self.op("Conv", &[&x.name, &weight, &bias], attributes);
+        let out = self.graph.op("Conv", &[&x.name, &weight, &bias], attributes);
         x.resized(out, x.height / 2, x.width / 2)
     }
 
+    /// An instance normalisation of `[n, groups, -1]`, then scale and offset of each channel as
+    /// the one node that has both: a batch normalisation of mean 0 and variance 1.
     fn group_norm(&mut self, name: &str, x: &Map, channels: usize, silu: bool) -> Map {
         let groups = self.groups;
-        let (one, zero) = (format!("{name}.one"), format!("{name}.zero"));
-        self.constant(&one, &[groups], &vec![1.0; groups]);
-        self.constant(&zero, &[groups], &vec![0.0; groups]);
-        let gamma = self.parameter(&format!("{name}.gamma"), &[channels, 1, 1]);
-        let beta = self.parameter(&format!("{name}.beta"), &[channels, 1, 1]);
-        let grouped = self.reshape(&x.name, &[0, groups as i64, -1]);
+        let (one, zero) =
+            (self.graph.fill("one", 1.0, groups), self.graph.fill("zero", 0.0, groups));
+        let grouped = self.graph.reshape(&x.name, &[0, groups as i64, -1]);
         let epsilon = vec![float("epsilon", EPSILON)];
-        let normal = self.op("InstanceNormalization", &[&grouped, &one, &zero], epsilon);
-        let shape = [-1, channels as i64, x.height as i64, x.width as i64];
-        let normal = self.reshape(&normal, &shape);
-        let scaled = self.op("Mul", &[&normal, &gamma], Vec::new());
-        let mut out = self.op("Add", &[&scaled, &beta], Vec::new());
+        let normal = self.graph.op("InstanceNormalization", &[&grouped, &one, &zero], epsilon);
+        let normal = self.graph.reshape(&normal, &x.shape(channels));
+        let gamma = self.parameter(&format!("{name}.gamma"), &[channels]);
+        let beta = self.parameter(&format!("{name}.beta"), &[channels]);
+        let mean = self.graph.fill("zero", 0.0, channels);
+        let variance = self.graph.fill("one", 1.0, channels);
+        let inputs = [&normal, &gamma, &beta, &mean, &variance].map(String::as_str);
+        let exact = vec![float("epsilon", 0.0)];
+        let mut out = self.graph.op("BatchNormalization", &inputs, exact);
         if silu {
             out = self.silu_of(&out);
         }
         x.renamed(out)
     }
 
+    /// Transposes stand where ONNX Runtime fuses them into the products.
     fn attention(&mut self, qkv: &Map, channels: usize, heads: usize) -> Map {
         let size = channels / heads;
-        let outputs: Vec<String> = ["query", "key", "value"].map(|part| self.fresh(part)).to_vec();
-        let split = Message::default()
-            .text(1, &qkv.name)
-            .text(2, &outputs[0])
-            .text(2, &outputs[1])
-            .text(2, &outputs[2])
-            .text(3, &outputs[0])
-            .text(4, "Split")
-            .message(5, int("axis", 1));
-        self.nodes.push(split);
-        let shape = [-1, heads as i64, size as i64, (qkv.height * qkv.width) as i64];
-        let [query, key, value] = [0, 1, 2].map(|i: usize| self.reshape(&outputs[i], &shape));
-        let transpose =
-            |s: &mut Self, x: &str| s.op("Transpose", &[x], vec![ints("perm", &[0, 1, 3, 2])]);
-        // The scale goes to the smaller factor, the queries.
-        let scale_name = self.fresh("scale");
-        let scale = self.constant(&scale_name, &[], &[1.0 / (size as f32).sqrt()]);
-        let query = self.op("Mul", &[&query, &scale], Vec::new());
-        let query = transpose(self, &query);
-        let scores = self.op("MatMul", &[&query, &key], Vec::new());
-        let weights = self.op("Softmax", &[&scores], vec![int("axis", -1)]);
-        let value = transpose(self, &value);
-        let mixed = self.op("MatMul", &[&weights, &value], Vec::new());
-        let mixed = transpose(self, &mixed);
-        let shape = [-1, channels as i64, qkv.height as i64, qkv.width as i64];
-        let out = self.reshape(&mixed, &shape);
-        qkv.renamed(out)
+        let pixels = (qkv.height * qkv.width) as i64;
+        let parts = ["query", "key", "value"].map(|part| self.graph.fresh(part));
+        let [query, key, value] = parts.each_ref().map(String::as_str);
+        let cut = self.graph.reshape(&qkv.name, &[0, 3 * heads as i64, size as i64, pixels]);
+        self.graph.node("Split", &[&cut], &[query, key, value], vec![int("axis", 1)]);
+        let scale_name = self.graph.fresh("scale");
+        let scale = self.graph.constant(&scale_name, &[], &[1.0 / (size as f32).sqrt()]);
+        let query = self.graph.op("Mul", &[query, &scale], Vec::new());
+        let query = self.graph.transpose(&query, &[0, 1, 3, 2]);
+        let scores = self.graph.op("MatMul", &[&query, key], Vec::new());
+        let weights = self.graph.op("Softmax", &[&scores], vec![int("axis", -1)]);
+        let weights = self.graph.transpose(&weights, &[0, 1, 3, 2]);
+        let mixed = self.graph.op("MatMul", &[value, &weights], Vec::new());
+        qkv.renamed(self.graph.reshape(&mixed, &qkv.shape(channels)))
     }
 
     fn add(&mut self, a: &Map, b: &Map) -> Map {
-        let out = self.op("Add", &[&a.name, &b.name], Vec::new());
-        a.renamed(out)
+        a.renamed(self.graph.op("Add", &[&a.name, &b.name], Vec::new()))
     }
 
     fn concat(&mut self, a: &Map, b: &Map) -> Map {
-        let out = self.op("Concat", &[&a.name, &b.name], vec![int("axis", 1)]);
-        a.renamed(out)
+        a.renamed(self.graph.concat(&[&a.name, &b.name], 1))
     }
 }

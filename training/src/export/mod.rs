@@ -1,6 +1,7 @@
 //! A trained network as an ONNX file that the engine loads, verified before it is written.
 
 mod graph;
+mod nodes;
 mod protobuf;
 
 use std::path::Path;
