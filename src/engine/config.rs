@@ -13,6 +13,10 @@ use crate::worker::{FrameFormat, Preview, Priority, ThreadPriority};
 pub struct EngineConfig {
     /// The model.
     pub model: ModelSource,
+    /// Weights in place of the model's own: see [`OnnxOptions::weights`].
+    ///
+    /// [`OnnxOptions::weights`]: crate::onnx::OnnxOptions::weights
+    pub weights: Option<ModelSource>,
     /// Where a model in memory has its external data: see [`OnnxOptions::external_data_dir`].
     ///
     /// [`OnnxOptions::external_data_dir`]: crate::onnx::OnnxOptions::external_data_dir
@@ -50,6 +54,7 @@ impl EngineConfig {
     pub fn new(model: impl Into<ModelSource>) -> Self {
         Self {
             model: model.into(),
+            weights: None,
             external_data_dir: None,
             runtime_library: None,
             provider: Provider::default(),

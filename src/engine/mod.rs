@@ -78,6 +78,7 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Result<Self> {
         let EngineConfig {
             model,
+            weights,
             external_data_dir,
             runtime_library,
             provider,
@@ -107,6 +108,7 @@ impl Engine {
             cuda,
             threads,
             overrides,
+            weights,
             external_data_dir,
             cache_dir,
             spawner: Some(Spawner::new(helpers(thread_priority))),

@@ -15,7 +15,7 @@ use super::fingerprint::Fingerprint;
 use super::fuse::is_added;
 use super::interrupt::Interrupt;
 use super::library::Runtime;
-use super::metadata::Metadata;
+use super::metadata::{GOLDEN, Metadata};
 use super::parts::Parts;
 use super::ports::Port;
 use super::progress::LoadStage;
@@ -42,7 +42,7 @@ pub(super) struct Loading<'a> {
 
 impl Loading<'_> {
     pub(super) fn on(&self, provider: Provider) -> Result<OnnxDenoiser> {
-        let Self { source, options, interrupt, runtime, fingerprint, threads, .. } = *self;
+        let Self { source, options, interrupt, runtime, parts, fingerprint, threads } = *self;
         let name = source.name();
         let Committed { session: (session, device), cache, is_fused } = self.session(provider)?;
         let overrides = &options.overrides;
@@ -52,9 +52,14 @@ impl Loading<'_> {
         let (inputs, outputs) = (ports(session.inputs()), ports(session.outputs()));
         let roles = Roles::find(&inputs, &outputs, overrides, &name)?;
         let contract = roles.contract(&inputs, &outputs);
-        let pairs = metadata_pairs(&session)
+        let mut pairs = metadata_pairs(&session)
             .map_err(|error| Error::new(ErrorKind::Model, format!("{name}: metadata: {error}")))?;
         let log = &options.log;
+        if let Some(golden) = &parts.golden {
+            // That of the model is of its own weights.
+            pairs.retain(|(key, _)| key != GOLDEN);
+            pairs.extend(golden.iter().map(|text| (GOLDEN.to_owned(), text.clone())));
+        }
         let metadata = Metadata::parse(&pairs, &name, log)?;
         let scheduler = scheduler_of(source, options)?;
         let shape = roles.shape(overrides, &metadata, &name)?;

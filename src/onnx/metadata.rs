@@ -14,6 +14,9 @@ use crate::sampler::{Thresholding, VarianceType};
 
 pub(super) const PREFIX: &str = "ddpm.";
 
+/// The key of the golden checksum.
+pub(super) const GOLDEN: &str = "ddpm.golden";
+
 /// The layout of the keys that this library reads.
 const VERSION: &str = "1";
 

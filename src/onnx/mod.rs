@@ -36,6 +36,7 @@ mod scheduler_json;
 mod session;
 mod source;
 mod tensors;
+mod weights;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -152,6 +153,13 @@ pub struct OnnxOptions {
     pub threads: u32,
     /// What the caller knows better than the file.
     pub overrides: ModelOverrides,
+    /// A safetensors file whose tensors take the place of the graph's initializers of the same names: one
+    /// graph, many styles. Each has the shape of what it replaces, and its type, or one of float32, float16 and
+    /// bfloat16 for a float32 or float16; what becomes float16 is rounded to nearest. A tensor without an
+    /// initializer is refused; initializers without a tensor stay. The model's golden checksum is then not
+    /// looked at, but the one under `ddpm.golden` in the file's metadata. The file may be
+    /// [`Served`](ModelSource::Served) as a model may.
+    pub weights: Option<ModelSource>,
     /// The folder that a model in memory has its external data in, or below. `None` refuses a model that has
     /// any. One that has a place of its own takes none.
     pub external_data_dir: Option<PathBuf>,

@@ -3,6 +3,8 @@
 //!
 //! A model never reads what lies outside of its folder.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Cursor;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -10,15 +12,17 @@ use std::sync::Arc;
 use ort::session::builder::SessionBuilder;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::log::{LogLevel, Logger};
 
 use super::external_data::locations;
 use super::fingerprint::{Fingerprint, Fingerprinting};
 use super::interrupt::Interrupt;
-use super::load::internal;
+use super::load::{check_readable, internal};
 use super::ports::refuse;
 use super::progress::LoadStage;
 use super::reading::{DiskFile, fault, room_for, stream};
 use super::source::{ModelFile, ModelFiles, Shared};
+use super::weights::{Place, Replacement, Replacements, fit};
 use super::{ModelSource, OnnxOptions};
 
 /// Tells the runtime where the other files of a model in memory are.
@@ -40,6 +44,8 @@ pub(super) struct Parts {
     on_disk: Vec<OnDisk>,
     /// The rest of it, by location.
     in_memory: Vec<(String, Arc<[u8]>)>,
+    /// The golden checksum of the weights that came from elsewhere, if they did and have one.
+    pub(super) golden: Option<Option<String>>,
 }
 
 /// A file of external data.
@@ -71,7 +77,7 @@ impl Parts {
                 folder.display()
             )));
         }
-        let parts = match source {
+        let mut parts = match source {
             ModelSource::Path(path) => Self::of_file(path, &mut print),
             ModelSource::Bytes(bytes) => {
                 Self::of_bytes(Arc::new(Arc::clone(bytes)), &name, folder, &mut print)
@@ -81,7 +87,77 @@ impl Parts {
             }
             ModelSource::Served { name, files } => Self::of_served(name, &**files, &mut print),
         }?;
+        if let Some(weights) = &options.weights {
+            let bytes = bytes_of(weights, &mut print)?;
+            let file = match weights {
+                ModelSource::Bytes(_) | ModelSource::Shared(_) => "weights in memory".to_owned(),
+                _ => weights.name(),
+            };
+            parts.replace((*bytes).as_ref(), [&file, &name], interrupt, &options.log)?;
+        }
         Ok((parts, print.finish()))
+    }
+
+    /// Writes weights over those that the model came with. What was on disk is then in memory.
+    fn replace(
+        &mut self,
+        weights: &[u8],
+        names: [&str; 2],
+        interrupt: &Interrupt,
+        log: &Logger,
+    ) -> Result<()> {
+        let mut model = match &self.body {
+            Body::File(path) => whole(path, interrupt)?,
+            Body::Memory(bytes) => {
+                let bytes = (**bytes).as_ref();
+                let mut copy = room_for(bytes.len() as u64, names[1])?;
+                copy.extend_from_slice(bytes);
+                copy
+            }
+        };
+        let Replacements { all, rounded, of, golden } = fit(weights, &model, names)?;
+        let count = all.len();
+        let mut external: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for Replacement { place, bytes, name } in all {
+            let (into, at) = match place {
+                Place::Model(at) => (&mut model, at),
+                Place::External { location, offset } => {
+                    let file = match external.entry(location) {
+                        Entry::Occupied(entry) => entry.into_mut(),
+                        Entry::Vacant(entry) => {
+                            let bytes = self.take(entry.key(), interrupt)?;
+                            entry.insert(bytes)
+                        }
+                    };
+                    (file, offset)
+                }
+            };
+            let end = at.checked_add(bytes.len());
+            let old = end.and_then(|end| into.get_mut(at..end)).ok_or_else(|| {
+                refuse(format!("{}: initializer \"{name}\": beyond the end of its file", names[1]))
+            })?;
+            old.copy_from_slice(&bytes);
+        }
+        self.in_memory.extend(external.into_iter().map(|(name, bytes)| (name, bytes.into())));
+        self.body = Body::Memory(Arc::new(model));
+        self.golden = Some(golden);
+        let [file, model] = names;
+        let rounded = match rounded {
+            0 => String::new(),
+            rounded => format!(", {rounded} of them rounded to float16"),
+        };
+        let text = format!("{model}: {count} of {of} initializers are those of {file}{rounded}");
+        log.log(LogLevel::Info, text);
+        Ok(())
+    }
+
+    /// The bytes of a file of external data, which is on disk no more as far as this is concerned.
+    fn take(&mut self, location: &str, interrupt: &Interrupt) -> Result<Vec<u8>> {
+        if let Some(at) = self.on_disk.iter().position(|file| file.location == location) {
+            return whole(&self.on_disk.remove(at).path, interrupt);
+        }
+        let at = self.in_memory.iter().position(|(name, _)| name == location);
+        Ok(at.map(|at| self.in_memory.remove(at).1.to_vec()).unwrap_or_default())
     }
 
     fn of_file(path: &Path, print: &mut Fingerprinting<'_>) -> Result<Self> {
@@ -95,6 +171,7 @@ impl Parts {
             on_disk: on_disk(&name, locations(file.into_inner(), size), &folder, linked)?,
             folder,
             in_memory: Vec::new(),
+            golden: None,
         };
         let external = parts.on_disk.iter().map(|file| &*file.path);
         let files: Vec<&Path> = std::iter::once(path).chain(external).collect();
@@ -130,7 +207,7 @@ impl Parts {
             print.file(&file.path)?;
         }
         let folder = folder.unwrap_or(Path::new("")).to_owned();
-        Ok(Self { body: Body::Memory(bytes), folder, on_disk, in_memory: Vec::new() })
+        Ok(Self { body: Body::Memory(bytes), folder, on_disk, in_memory: Vec::new(), golden: None })
     }
 
     fn of_served(
@@ -153,7 +230,7 @@ impl Parts {
             in_memory.push((location, bytes.into()));
         }
         let (folder, on_disk) = (PathBuf::new(), Vec::new());
-        Ok(Self { body: Body::Memory(Arc::new(model)), folder, on_disk, in_memory })
+        Ok(Self { body: Body::Memory(Arc::new(model)), folder, on_disk, in_memory, golden: None })
     }
 
     /// Tells a session whose graph comes from memory where the rest is. Errors: `Io`; `OutOfMemory`;
@@ -176,7 +253,7 @@ impl Parts {
         for file in self.on_disk.iter().filter(|file| file.is_linked || folder.is_none()) {
             let bytes = whole(&file.path, interrupt)?;
             builder = builder
-                .with_external_initializer_file_in_memory(&file.location, bytes)
+                .with_external_initializer_file_in_memory(&file.location, bytes.into())
                 .map_err(told)?;
         }
         Ok(builder)
@@ -187,12 +264,38 @@ fn told(error: ort::Error<SessionBuilder>) -> Error {
     internal(error.into())
 }
 
-fn whole(path: &Path, interrupt: &Interrupt) -> Result<Arc<[u8]>> {
+/// All of a file that is no model's part.
+fn bytes_of(source: &ModelSource, print: &mut Fingerprinting<'_>) -> Result<Shared> {
+    Ok(match source {
+        ModelSource::Path(path) => {
+            check_readable(path)?;
+            print.see(path);
+            let mut file = DiskFile::open(path)?;
+            print.expect(file.size());
+            Arc::new(print.keep(&mut file, &path.display().to_string())?)
+        }
+        ModelSource::Bytes(bytes) => {
+            print.bytes(bytes)?;
+            Arc::new(Arc::clone(bytes))
+        }
+        ModelSource::Shared(bytes) => {
+            print.bytes((**bytes).as_ref())?;
+            Arc::clone(bytes)
+        }
+        ModelSource::Served { name, files } => {
+            let mut file = files.open(name).map_err(|error| fault(name, &error))?;
+            print.expect(file.size());
+            Arc::new(print.keep(&mut *file, name)?)
+        }
+    })
+}
+
+fn whole(path: &Path, interrupt: &Interrupt) -> Result<Vec<u8>> {
     let mut file = DiskFile::open(path)?;
     let name = path.display().to_string();
     let mut bytes = room_for(file.size(), &name)?;
     stream(&mut file, &name, interrupt, &mut |block| bytes.extend_from_slice(block))?;
-    Ok(bytes.into())
+    Ok(bytes)
 }
 
 /// Where the files are that a model names. Links may lead to below its folder, or to below the folder that

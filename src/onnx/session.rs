@@ -77,7 +77,7 @@ pub struct OnnxInfo {
     pub threads: u32,
     /// What tells the model from others: 32 hexadecimal digits, XXH3-128 of its file. Of one that keeps
     /// weights in other files, of the digests of them all: its own, then theirs in the order of their
-    /// names.
+    /// names, then that of [`OnnxOptions::weights`].
     pub fingerprint: String,
     /// Whether its optimised graph came from the cache.
     pub cache: CacheUse,

@@ -150,6 +150,20 @@ def external():
     onnx.save_model(model, HERE / "external.onnx", save_as_external_data=True, location="external.onnx.data", size_threshold=0)
 
 
+def styles():
+    """Weights to be replaced by others: the optimiser folds the scale into the convolution."""
+    def nodes(source, target):
+        return [node("Conv", [source, "conv.weight", "conv.bias"], ["convolved"]), node("Mul", ["convolved", "scale"], [target])]
+
+    def weights(dtype):
+        return [const("conv.weight", np.eye(3).reshape(3, 3, 1, 1) / 2, dtype), const("conv.bias", np.zeros(3), dtype),
+                const("scale", np.ones([3, 1, 1]), dtype)]
+
+    write("styles", nodes("sample", "out_sample"), weights(np.float32))
+    write("styles_f16", [node("Cast", ["sample"], ["halves"], to=F16), *nodes("halves", "scaled"),
+                         node("Cast", ["scaled"], ["out_sample"], to=F32)], weights(np.float16))
+
+
 def classes():
     """Models of labels. The label looks up a scale, 1 for label 0, 2 for label 1, ..."""
     names = {"ddpm.classes": json.dumps(["cat", "dog", "owl"])}
@@ -264,6 +278,7 @@ def main():
         golden = json.dumps({"seed": 7, "timestep": 500, "mean_square": mean_square})
         write(name, trec_nodes(), TREC, metadata={"ddpm.golden": golden})
 
+    styles()
     overflow()
     busy("slow", [node("Mul", ["t", "per_t"], ["turns"])])
     busy("slow_open", [node("Mul", ["t", "per_t"], ["turns"])], sample=["N", 3, "H", "W"])

@@ -11,6 +11,7 @@ mod fused;
 mod scheduler;
 mod sources;
 mod variants;
+mod weights;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

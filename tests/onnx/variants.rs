@@ -172,9 +172,9 @@ fn fault(denoiser: &mut OnnxDenoiser, fixed: Option<usize>, tolerance: f32) -> O
             Err(error) => return Some(format!("batch {batch}: {error}")),
         };
         let expected = answer(&sample, &timesteps, &labels);
-        let far = output.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        if !(far <= tolerance) {
-            return Some(format!("batch {batch}: off by {far}"));
+        let is_close = |(found, expected): (&f32, &f32)| (found - expected).abs() <= tolerance;
+        if !output.iter().zip(&expected).all(is_close) {
+            return Some(format!("batch {batch}: found {output}, expected {expected}"));
         }
     }
     let model = denoiser.config().clone();
