@@ -5,6 +5,7 @@
 mod bench;
 mod chart;
 mod describe;
+mod doctor;
 mod info;
 mod model_options;
 mod output;
@@ -37,6 +38,7 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Examples:
   ddpm info model.onnx
+  ddpm doctor model.onnx --images pictures/
   ddpm run model.onnx --sampler dpmpp-2m --steps 20 --seed 7 --count 16 -o sheet.png
   ddpm plot --sampler dpmpp-2m --sampler euler --sigmas karras -o plot.svg
 
@@ -54,6 +56,8 @@ Exit codes:
 enum Command {
     /// What a model is: its shape, how it was trained, and which defaults were taken
     Info(info::Info),
+    /// Examines a model: what its export has wrong, in words
+    Doctor(doctor::Doctor),
     /// Makes pictures
     Run(run::Run),
     /// Records every step of a run, from given noise, as tensors
@@ -79,6 +83,10 @@ fn main() -> ExitCode {
     let console = Console { verbose };
     let done = match command {
         Command::Info(command) => command.execute(),
+        Command::Doctor(command) => match command.execute() {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Run(command) => command.execute(console),
         Command::Trace(command) => command.execute(console),
         Command::Plot(command) => command.execute(console),

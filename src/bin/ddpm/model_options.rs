@@ -227,10 +227,9 @@ impl ModelOptions {
         Ok(model)
     }
 
-    /// Loads the model and runs it once. Errors: as [`OnnxDenoiser::load`]; `InvalidArgument` for the
-    /// flags.
-    pub fn load(&self, model: &Path, log: Logger) -> Result<Loaded> {
-        let options = OnnxOptions {
+    /// How the flags have a model loaded. Errors: `InvalidArgument`.
+    pub fn to_load(&self, log: Logger) -> Result<OnnxOptions> {
+        Ok(OnnxOptions {
             runtime_library: self.runtime.clone(),
             provider: self.provider,
             cuda: cuda(&self.cuda)?,
@@ -240,7 +239,13 @@ impl ModelOptions {
             cache_dir: self.cache.clone(),
             log,
             ..OnnxOptions::default()
-        };
+        })
+    }
+
+    /// Loads the model and runs it once. Errors: as [`OnnxDenoiser::load`]; `InvalidArgument` for the
+    /// flags.
+    pub fn load(&self, model: &Path, log: Logger) -> Result<Loaded> {
+        let options = self.to_load(log)?;
         let denoiser = OnnxDenoiser::load(&ModelSource::Path(model.to_owned()), &options)?;
         let info = denoiser.info().clone();
         Ok(Loaded { denoiser, info })

@@ -17,56 +17,111 @@ use ddpm::model::{Color, ModelConfig};
 ///
 /// Errors: `Io` where the file cannot be read as a PNG; `InvalidArgument` for another size.
 pub fn read(path: &Path, model: &ModelConfig) -> Result<Vec<f32>> {
-    let name = path.display();
-    let refuse = |reason: String| Error::new(ErrorKind::Io, format!("{name}: {reason}"));
-    let damaged = |error: png::DecodingError| refuse(format!("not a whole PNG file: {error}"));
-    if path.metadata().is_ok_and(|found| !found.is_file()) {
-        return Err(refuse("not a file".to_owned()));
-    }
-    let file = File::open(path).map_err(|error| refuse(error.to_string()))?;
-    let mut decoder = png::Decoder::new(BufReader::new(file));
-    decoder.set_transformations(png::Transformations::EXPAND);
-    let mut reader = decoder.read_info().map_err(damaged)?;
-    let found = (reader.info().width as usize, reader.info().height as usize);
+    let png = Png::open(path)?;
+    let found = png.size();
     if found != (model.width, model.height) {
         return Err(Error::invalid_argument(format!(
-            "{name}: found a picture of {}x{} pixels, expected {}x{} as the model makes",
-            found.0, found.1, model.width, model.height
+            "{}: found a picture of {}x{} pixels, expected {}x{} as the model makes",
+            path.display(),
+            found.0,
+            found.1,
+            model.width,
+            model.height
         )));
     }
-    let size = reader.output_buffer_size().ok_or_else(|| refuse("too large".to_owned()))?;
-    let mut bytes = vec![0; size];
-    let frame = reader.next_frame(&mut bytes).map_err(damaged)?;
-    bytes.truncate(frame.buffer_size());
-    let levels: Vec<f64> = match frame.bit_depth {
-        png::BitDepth::Sixteen => {
-            let (pairs, _) = bytes.as_chunks();
-            pairs.iter().map(|&pair| f64::from(u16::from_be_bytes(pair)) / 65535.0).collect()
+    Ok(png.pixels()?.crop(model, (0, 0)))
+}
+
+/// A PNG file of which nothing but the header was read.
+pub struct Png {
+    name: String,
+    reader: png::Reader<BufReader<File>>,
+}
+
+impl Png {
+    /// Errors: `Io` where the file cannot be read, or does not begin as a PNG.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        if path.metadata().is_ok_and(|found| !found.is_file()) {
+            return Err(refuse(&name, "not a file"));
         }
-        _ => bytes.iter().map(|&byte| f64::from(byte) / 255.0).collect(),
-    };
-    let pixels: Vec<[f64; 4]> = match frame.color_type {
-        png::ColorType::Grayscale => levels.iter().map(|&v| [v, v, v, 1.0]).collect(),
-        png::ColorType::GrayscaleAlpha => {
-            levels.as_chunks().0.iter().map(|&[v, a]| [v, v, v, a]).collect()
-        }
-        png::ColorType::Rgb => {
-            levels.as_chunks().0.iter().map(|&[r, g, b]| [r, g, b, 1.0]).collect()
-        }
-        png::ColorType::Rgba => levels.as_chunks().0.to_vec(),
-        other => return Err(refuse(format!("colour type {other:?} after it was expanded"))),
-    };
-    let channel = |c: usize| {
-        move |&[r, g, b, a]: &[f64; 4]| match model.color {
-            // An exact gray stays what it is, which the sum need not.
-            Color::Gray if r == g && g == b => r * a,
-            Color::Gray => (0.299 * r + 0.587 * g + 0.114 * b) * a,
-            Color::Rgb => [r, g, b][c] * a,
-            Color::Rgba => [r, g, b, a][c],
-        }
-    };
-    let values = (0..model.color.channels()).flat_map(|c| pixels.iter().map(channel(c)));
-    Ok(values.map(|level| (2.0 * level - 1.0) as f32).collect())
+        let file = File::open(path).map_err(|error| refuse(&name, error))?;
+        let mut decoder = png::Decoder::new(BufReader::new(file));
+        decoder.set_transformations(png::Transformations::EXPAND);
+        let reader = decoder.read_info().map_err(|error| damaged(&name, &error))?;
+        Ok(Self { name, reader })
+    }
+
+    /// (width, height).
+    pub fn size(&self) -> (usize, usize) {
+        (self.reader.info().width as usize, self.reader.info().height as usize)
+    }
+
+    /// Errors: `Io` where the rest is not what the header says.
+    pub fn pixels(self) -> Result<Pixels> {
+        let (width, _) = self.size();
+        let Self { name, mut reader } = self;
+        let size = reader.output_buffer_size().ok_or_else(|| refuse(&name, "too large"))?;
+        let mut bytes = vec![0; size];
+        let frame = reader.next_frame(&mut bytes).map_err(|error| damaged(&name, &error))?;
+        bytes.truncate(frame.buffer_size());
+        let levels: Vec<f64> = match frame.bit_depth {
+            png::BitDepth::Sixteen => {
+                let (pairs, _) = bytes.as_chunks();
+                pairs.iter().map(|&pair| f64::from(u16::from_be_bytes(pair)) / 65535.0).collect()
+            }
+            _ => bytes.iter().map(|&byte| f64::from(byte) / 255.0).collect(),
+        };
+        let rgba = match frame.color_type {
+            png::ColorType::Grayscale => levels.iter().map(|&v| [v, v, v, 1.0]).collect(),
+            png::ColorType::GrayscaleAlpha => {
+                levels.as_chunks().0.iter().map(|&[v, a]| [v, v, v, a]).collect()
+            }
+            png::ColorType::Rgb => {
+                levels.as_chunks().0.iter().map(|&[r, g, b]| [r, g, b, 1.0]).collect()
+            }
+            png::ColorType::Rgba => levels.as_chunks().0.to_vec(),
+            other => {
+                return Err(refuse(&name, format!("colour type {other:?} after it was expanded")));
+            }
+        };
+        Ok(Pixels { width, rgba })
+    }
+}
+
+/// The pixels of a picture, each channel 0 to 1.
+pub struct Pixels {
+    width: usize,
+    rgba: Vec<[f64; 4]>,
+}
+
+impl Pixels {
+    /// The part of the model's size whose first pixel is at (left, top), which must lie inside, as one
+    /// sample.
+    pub fn crop(&self, model: &ModelConfig, (left, top): (usize, usize)) -> Vec<f32> {
+        let channel = |c: usize| {
+            move |&[r, g, b, a]: &[f64; 4]| match model.color {
+                // An exact gray stays what it is, which the sum need not.
+                Color::Gray if r == g && g == b => r * a,
+                Color::Gray => (0.299 * r + 0.587 * g + 0.114 * b) * a,
+                Color::Rgb => [r, g, b][c] * a,
+                Color::Rgba => [r, g, b, a][c],
+            }
+        };
+        let rows = self.rgba.chunks_exact(self.width).skip(top).take(model.height);
+        let values = (0..model.color.channels()).flat_map(|c| {
+            rows.clone().flat_map(move |row| row[left..left + model.width].iter().map(channel(c)))
+        });
+        values.map(|level| (2.0 * level - 1.0) as f32).collect()
+    }
+}
+
+fn refuse(name: &str, reason: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Io, format!("{name}: {reason}"))
+}
+
+fn damaged(name: &str, error: &png::DecodingError) -> Error {
+    refuse(name, format!("not a whole PNG file: {error}"))
 }
 
 /// How `count` tiles are laid out, row after row: (columns, rows) of the sheet that is nearest to a
