@@ -62,7 +62,9 @@ impl Source {
 
     /// The folder of the program the file belongs to; none for a file of the library.
     fn program(&self) -> Option<&str> {
-        self.path.starts_with("bin/").then(|| self.path.rsplit_once('/').unwrap().0)
+        let rest = self.path.strip_prefix("bin/")?;
+        let len = rest.find('/').map_or("bin".len(), |end| "bin/".len() + end);
+        Some(&self.path[..len])
     }
 
     /// The code before the unit tests, which stand at the foot of a file.

@@ -62,6 +62,11 @@ impl SchedulerConfig {
         Self::from_json(&read_text(path)?, &path.display().to_string(), log)
     }
 
+    /// The config that a load of `model` takes without being told: in its folder, else in `../scheduler`.
+    pub fn beside(model: &Path) -> Option<PathBuf> {
+        beside(model)
+    }
+
     /// The tables of its betas. Allocates. Errors: `InvalidArgument`.
     pub fn noise_schedule(&self) -> Result<NoiseSchedule> {
         let schedule = NoiseSchedule::new(&self.beta_schedule, self.num_train_timesteps)?;

@@ -17,6 +17,8 @@ const SAME_IN_HALF: f64 = 5e-3;
 /// Outputs of unlike inputs that differ by less than this, over their size, do not depend on them.
 const INDEPENDENT: f64 = 1e-6;
 
+const BAKED: &str = "a batch size is baked into the graph (a Reshape or Expand with a constant, as a rule); export with a dynamic batch and without reading shapes as numbers";
+
 fn tolerance(probe: &Probe) -> f64 {
     if probe.is_half() { SAME_IN_HALF } else { SAME }
 }
@@ -70,6 +72,16 @@ pub fn check_timestep(probe: &mut Probe, report: &mut Report) -> Result<()> {
 
 /// Also finds what batch the later checks may run.
 pub fn check_batch(probe: &mut Probe, report: &mut Report) -> Result<()> {
+    if let Some(fixed) = probe.info().fixed_batch
+        && probe.info().contract.sample.contains(" [?, ")
+    {
+        report.fault(
+            "batch",
+            format!("the batch is declared open, but the output is of {fixed} whatever comes in"),
+            BAKED,
+        );
+        return Ok(());
+    }
     let largest = match probe.info().fixed_batch {
         Some(1) => {
             report.note(
@@ -119,7 +131,7 @@ fn runs_open(probe: &mut Probe, report: &mut Report) -> Option<usize> {
     report.fault(
         "batch",
         format!("the batch is declared open, but {} does not run: {reason}", failed.join(", ")),
-        "a batch size is baked into the graph (a Reshape or Expand with a constant, as a rule); export with a dynamic batch and without reading shapes as numbers",
+        BAKED,
     );
     None
 }
@@ -225,6 +237,19 @@ pub fn check_classes(probe: &mut Probe, report: &mut Report) -> Result<()> {
     let count = classes.count.map_or("any number of".to_owned(), |count| count.to_string());
     let batch = probe.info().fixed_batch.unwrap_or(1);
     let (x, t) = (probe.noise(5, batch), vec![(probe.last_timestep() / 2) as f64; batch]);
+    if let Some(last) = classes.count.and_then(|count| i64::try_from(count).ok()).map(|n| n - 1)
+        && let Err(error) = probe.call(&x, &t, last)
+    {
+        report.fault(
+            "classes",
+            format!(
+                "{count} classes, but the model does not run with label {last}: {}",
+                one_line(error.message())
+            ),
+            "have ddpm.classes, or --class-count, name as many as the embedding of the model has",
+        );
+        return Ok(());
+    }
     // With one class, that and none.
     let second = if classes.count == Some(1) { classes.null } else { Some(1) };
     let Some(second) = second else {
@@ -246,12 +271,15 @@ pub fn check_classes(probe: &mut Probe, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The runtime's messages have several lines.
+/// A message of the runtime: of many lines, and with what matters at its end.
 pub fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let text = words.join(" ");
-    match text.char_indices().nth(300) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
+    const HEAD: usize = 120;
+    const TAIL: usize = 240;
+    let characters: Vec<char> =
+        text.split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
+    if characters.len() <= HEAD + TAIL {
+        return characters.into_iter().collect();
     }
+    let part = |part: &[char]| part.iter().collect::<String>();
+    format!("{} ... {}", part(&characters[..HEAD]), part(&characters[characters.len() - TAIL..]))
 }

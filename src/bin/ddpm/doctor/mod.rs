@@ -2,7 +2,10 @@
 //!
 //! Every check says what it found even where others failed; what cannot be checked is said too.
 
+mod file;
 mod inputs;
+mod load;
+mod metadata;
 mod pictures;
 mod prediction;
 mod probe;
@@ -11,17 +14,18 @@ mod residual;
 mod size;
 mod values;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
-use ddpm::error::{Error, ErrorKind, Result};
-use ddpm::log::{LogLevel, LogSink, Logger};
-use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions};
+use ddpm::error::Result;
+use ddpm::log::{LogLevel, Logger};
+use ddpm::onnx::{ModelSource, OnnxOptions};
 use serde_json::{Value, json};
 
+use self::file::short;
 use self::inputs::one_line;
+use self::load::{Loaded, load};
 use self::probe::Probe;
 use self::report::{Report, Severity};
 use crate::model_options::ModelOptions;
@@ -66,24 +70,19 @@ Exit codes:
   1  faults, which the report names; a model that does not load is one
   2, 3, 4  as for the other commands: wrong usage, a file that cannot be read, no runtime";
 
-/// What the library said while it loaded.
-type Said = Arc<Mutex<Vec<(LogLevel, String)>>>;
-
 impl Doctor {
     pub fn execute(self) -> Result<ExitCode> {
-        let said = Said::default();
-        let kept = Arc::clone(&said);
-        let sink: LogSink = Arc::new(move |level, text: &str| {
-            kept.lock().unwrap_or_else(PoisonError::into_inner).push((level, text.to_owned()));
-        });
-        let options = self.options.to_load(Logger::new(Some(sink), LogLevel::Info))?;
+        let options = self.options.to_load(Logger::default())?;
         let mut report = Report::default();
+        let file = file::check(&self.model, &options, &mut report)?;
         let mut time = Value::Null;
-        if let Some(denoiser) = self.load(&options, &mut report)? {
-            let said = std::mem::take(&mut *said.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(loaded) = load(&self.model, &options, &file, &mut report)? {
+            let Loaded { denoiser, source, options, said } = loaded;
             let mut probe = Probe::new(denoiser, self.seed);
-            say_load(&probe, &said, &self.model, &mut report);
-            time = self.examine(&mut probe, &options, &said, &mut report)?;
+            say_load(&probe, &mut report);
+            metadata::check(&probe, &file, &options.overrides, &said, &self.model, &mut report);
+            let remade = (&source, &options);
+            time = self.examine(&mut probe, remade, &said, &mut report)?;
         }
         let faults = report.count(Severity::Fault);
         if self.json {
@@ -108,58 +107,28 @@ impl Doctor {
         Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Loads the model; `None`, with a fault, where it is at fault itself. Errors: whatever else.
-    fn load(&self, options: &OnnxOptions, report: &mut Report) -> Result<Option<OnnxDenoiser>> {
-        let source = ModelSource::Path(self.model.clone());
-        let error = match OnnxDenoiser::load(&source, options) {
-            Ok(denoiser) => return Ok(Some(denoiser)),
-            Err(error) => error,
-        };
-        let advice = match error.kind() {
-            ErrorKind::Model => {
-                "name the inputs and the output (--sample-input, --timestep-input, --label-input, --model-output), give what is open (--width, --height), or change the export"
-            }
-            ErrorKind::Unsupported => "leave the key out, or give the setting by a flag",
-            ErrorKind::Inference => {
-                "the first run fails: a batch or a size is baked into the graph, or the size does not fit the network"
-            }
-            _ => return Err(error),
-        };
-        report.fault("load", self.short(&error), advice);
-        Ok(None)
-    }
-
-    /// The message of an error, in one line and without the name of the model in front.
-    fn short(&self, error: &Error) -> String {
-        let name = format!("{}: ", describe::path(&self.model));
-        one_line(error.message().strip_prefix(&name).unwrap_or(error.message()))
-    }
-
+    /// All checks that run the model; gives how long a run takes. Errors: pictures that cannot be read.
     fn examine(
         &self,
         probe: &mut Probe,
-        options: &OnnxOptions,
+        (source, options): (&ModelSource, &OnnxOptions),
         said: &[(LogLevel, String)],
         report: &mut Report,
     ) -> Result<Value> {
         // Read before anything runs: a wrong path is no finding.
         let pictures =
             self.images.as_ref().map(|path| pictures::read(path, probe.model())).transpose()?;
-        let is_default = |text: &str| text.contains("taking ") && text.contains("beta_schedule");
         let schedule_is_stated =
-            !said.iter().any(|(level, text)| *level == LogLevel::Info && is_default(text));
-        let silent = OnnxOptions { log: Logger::default(), ..options.clone() };
-        let source = ModelSource::Path(self.model.clone());
-        let mut guard = |check: &'static str, done: Result<()>, report: &mut Report| {
+            !metadata::defaults(said).any(|text| text.contains("beta_schedule"));
+        let guard = |check: &'static str, done: Result<()>, report: &mut Report| {
             if let Err(error) = done {
-                let advice =
-                    "see the other faults first; the same call failed inside another check";
-                report.fault(check, self.short(&error), advice);
+                let says = format!("the check broke off: {}", short(&error, &self.model));
+                report.fault(check, says, "see the other faults first");
             }
         };
         guard("batch", inputs::check_batch(probe, report), report);
         guard("timestep", inputs::check_timestep(probe, report), report);
-        guard("size", size::check(probe, &source, &silent, report), report);
+        guard("size", size::check(probe, source, options, report), report);
         guard("finite", values::check_finite(probe, report), report);
         guard("scale", values::check_scale(probe, report), report);
         guard("classes", inputs::check_classes(probe, report), report);
@@ -173,8 +142,8 @@ impl Doctor {
     }
 }
 
-/// What was loaded, on what, and what the library had to say.
-fn say_load(probe: &Probe, said: &[(LogLevel, String)], model: &Path, report: &mut Report) {
+/// What was loaded, and on what.
+fn say_load(probe: &Probe, report: &mut Report) {
     let info = probe.info();
     let provider = describe::provider_name(info.provider);
     let runtime =
@@ -196,14 +165,4 @@ fn say_load(probe: &Probe, said: &[(LogLevel, String)], model: &Path, report: &m
             contract.sample, contract.timestep, contract.output
         ),
     );
-    let name = format!("{}: ", describe::path(model));
-    for (level, text) in said {
-        // What the CPU is used for was said above.
-        if matches!(level, LogLevel::Warning | LogLevel::Error)
-            && !text.starts_with("using the CPU: ")
-        {
-            let text = one_line(text.strip_prefix(&name).unwrap_or(text));
-            report.warning("metadata", text, "make the export say what is meant");
-        }
-    }
 }

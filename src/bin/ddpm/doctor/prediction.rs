@@ -130,9 +130,8 @@ fn say_type(probe: &Probe, explained: &Explained, count: usize, report: &mut Rep
     let stated = probe.model().prediction_type;
     let best = explained.best();
     let index = TYPES.iter().position(|kind| *kind == stated).unwrap_or(0);
-    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let means: Vec<String> = (0..TYPES.len())
-        .map(|kind| format!("{} {}", TYPES[kind], percent(explained.share(kind))))
+        .map(|kind| format!("{} {:.0} %", TYPES[kind], 100.0 * explained.share(kind).max(0.0)))
         .collect();
     let means = means.join(", ");
     let pictures = if count == 1 { "1 picture".to_owned() } else { format!("{count} pictures") };
@@ -140,19 +139,19 @@ fn say_type(probe: &Probe, explained: &Explained, count: usize, report: &mut Rep
     if share < EXPLAINS {
         report.warning(
             "prediction",
-            format!("no prediction type explains the output on {pictures}: {means}"),
+            format!("no prediction type explains the output; what each does on {pictures}: {means}"),
             "give pictures of the kind it was trained on; if they are, the model is not trained, or its input is scaled in another way",
         );
     } else if best != index && share > explained.share(index) + MARGIN {
         report.fault(
             "prediction",
-            format!("the output is {}, but the model is said to predict {stated}; of it is explained on {pictures}: {means}", TYPES[best]),
+            format!("the output is {}, but the model is said to predict {stated}; what each type explains of it on {pictures}: {means}", TYPES[best]),
             format!("set ddpm.prediction_type to {0} in the export, or load with --prediction-type {0}", TYPES[best]),
         );
     } else {
         report.ok(
             "prediction",
-            format!("the output is {stated}; of it is explained on {pictures}: {means}"),
+            format!("the output is {stated}; what each type explains of it on {pictures}: {means}"),
         );
     }
     let shares = |kind: usize| (TYPES[kind].name().to_owned(), json!(explained.shares[kind]));

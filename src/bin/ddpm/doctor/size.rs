@@ -1,6 +1,7 @@
 //! Which sizes a model of open size runs at.
 
 use ddpm::error::{ErrorKind, Result};
+use ddpm::log::Logger;
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions};
 use serde_json::json;
 
@@ -23,7 +24,7 @@ fn runs_at(
     options: &OnnxOptions,
     (height, width): (Option<usize>, Option<usize>),
 ) -> Result<bool> {
-    let mut options = options.clone();
+    let mut options = OnnxOptions { log: Logger::default(), ..options.clone() };
     options.overrides.height = height.or(options.overrides.height);
     options.overrides.width = width.or(options.overrides.width);
     match OnnxDenoiser::load(source, &options) {
@@ -82,25 +83,30 @@ pub fn check(
     Ok(())
 }
 
-/// For a model whose first run failed: another size that runs, if the graph leaves it open.
+/// For a model whose first run failed: the height and width of another size that runs, if the graph
+/// leaves it open, and the multiple that its sides must be of, if others run too.
 pub fn other_size(
     source: &ModelSource,
     options: &OnnxOptions,
     (height, width): (usize, usize),
-) -> Result<Option<(usize, usize)>> {
+) -> Option<(usize, usize, Option<usize>)> {
+    // A fixed side is refused by name, which is no size that runs.
+    let runs = |(height, width): (usize, usize)| {
+        let mut options = OnnxOptions { log: Logger::default(), ..options.clone() };
+        (options.overrides.height, options.overrides.width) = (Some(height), Some(width));
+        OnnxDenoiser::load(source, &options).is_ok()
+    };
+    let mut only = None;
     for multiple in MULTIPLES.into_iter().skip(1) {
-        let up = |side: usize| side.next_multiple_of(multiple);
-        let size = (up(height), up(width));
-        // A fixed side is refused by name, which is no size that runs.
-        if size != (height, width) && loads_at(source, options, size)? {
-            return Ok(Some(size));
+        let size = (height.next_multiple_of(multiple), width.next_multiple_of(multiple));
+        if size == (height, width) || !runs(size) {
+            continue;
         }
+        // It may be a multiple of more than it must be.
+        if runs((size.0 + multiple, size.1 + multiple)) {
+            return Some((size.0, size.1, Some(multiple)));
+        }
+        only = only.or(Some((size.0, size.1, None)));
     }
-    Ok(None)
-}
-
-fn loads_at(source: &ModelSource, options: &OnnxOptions, size: (usize, usize)) -> Result<bool> {
-    let mut options = options.clone();
-    (options.overrides.height, options.overrides.width) = (Some(size.0), Some(size.1));
-    Ok(OnnxDenoiser::load(source, &options).is_ok())
+    only
 }

@@ -1,0 +1,76 @@
+//! What is said of the model against what its graph is, as far as a load passes it over.
+
+use std::path::Path;
+
+use ddpm::log::LogLevel;
+use ddpm::onnx::ModelOverrides;
+
+use super::file::ModelFile;
+use super::inputs::one_line;
+use super::probe::Probe;
+use super::report::Report;
+use crate::describe;
+
+/// The defaults that a load said it takes.
+pub fn defaults(said: &[(LogLevel, String)]) -> impl Iterator<Item = &str> {
+    let texts = said.iter().filter(|(level, _)| *level == LogLevel::Info);
+    texts.map(|(_, text)| text.as_str()).filter(|text| text.contains("taking "))
+}
+
+pub fn check(
+    probe: &Probe,
+    file: &ModelFile,
+    overrides: &ModelOverrides,
+    said: &[(LogLevel, String)],
+    path: &Path,
+    report: &mut Report,
+) {
+    let model = probe.model();
+    let name = format!("{}: ", describe::path(path));
+    let own = |text: &str| one_line(text.strip_prefix(&name).unwrap_or(text));
+    for (level, text) in said {
+        // What the CPU is used for is said of the runtime.
+        if matches!(level, LogLevel::Warning | LogLevel::Error)
+            && !text.starts_with("using the CPU: ")
+        {
+            report.warning("metadata", own(text), "make the export say what is meant");
+        }
+    }
+    let metadata = file.summary.as_ref().map_or(&[][..], |summary| &summary.metadata);
+    let sides =
+        [("width", model.width, overrides.width), ("height", model.height, overrides.height)];
+    for (side, found, given) in sides {
+        let key = format!("ddpm.{side}");
+        let said = metadata.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str());
+        if let (Some(said), None) = (said, given)
+            && said.parse::<usize>().is_ok_and(|said| said != found)
+        {
+            report.fault(
+                "metadata",
+                format!("metadata {key} is {said}, but the graph is fixed to {found}"),
+                "correct the key, or export the model of that size",
+            );
+        }
+    }
+    if model.gives_variance && !model.sampler.variance_type.is_learned() {
+        report.note(
+            "metadata",
+            format!("the output has {} channels, and half of them, a variance, is not used as variance_type is {}", model.output_channels(), model.sampler.variance_type.name()),
+            "say learned or learned_range if it was trained so",
+        );
+    }
+    let taken: Vec<String> = defaults(said)
+        .map(|text| {
+            let text = own(text);
+            let short = text.strip_prefix("no ddpm.").and_then(|text| text.split_once(", taking "));
+            short.map_or(text.clone(), |(key, value)| format!("{key} {value}"))
+        })
+        .collect();
+    if !taken.is_empty() {
+        report.note(
+            "metadata",
+            format!("not said, so taken by default: {}", taken.join(", ")),
+            "have the export say it, or lay a scheduler_config.json beside; --images checks the most of it",
+        );
+    }
+}
