@@ -64,7 +64,7 @@ fn words(report: &Value, check: &str) -> String {
 /// (model, options, the check with the fault, what it says).
 type Case<'a> = (&'a str, &'a str, &'a str, &'a [&'a str]);
 
-/// Each has this one fault and no warning.
+/// Each has this one fault, or none. What follows from a fault is a warning.
 fn check_all(cases: &[Case<'_>], images: Option<&Path>) {
     for &(name, options, check, parts) in cases {
         let images = images.map_or(String::new(), |path| format!(" --images {}", text(path)));
@@ -116,7 +116,7 @@ fn the_shipped_model_is_sound() {
 
 #[test]
 fn what_an_export_breaks_is_named() {
-    let cases: [Case<'_>; 13] = [
+    let cases: [Case<'_>; 15] = [
         (
             "doctor_constant_timestep",
             "",
@@ -124,7 +124,12 @@ fn what_an_export_breaks_is_named() {
             &["does not depend", "\\\"timestep\\\" int64"],
         ),
         ("doctor_baked_batch", "", "batch", &["output is of 1 whatever comes in", "baked"]),
-        ("doctor_hidden_batch", "", "batch", &["declared open, but 2, 3, 4 does not run", "baked"]),
+        (
+            "doctor_hidden_batch",
+            "",
+            "batch",
+            &["declared open, but of 2, 3, 4 the model does not run: Non-zero", "baked"],
+        ),
         ("doctor_leaking_batch", "", "batch", &["leak into each other"]),
         ("doctor_first_timestep", "", "batch", &["do not take their own timestep"]),
         (
@@ -137,7 +142,9 @@ fn what_an_export_breaks_is_named() {
         ("needs_width_8", "--width 7 --height 7", "size", &["8x8 is baked"]),
         ("doctor_unused_labels", "", "classes", &["does not depend on the class label"]),
         ("doctor_too_many_names", "", "classes", &["does not run with label 2"]),
-        ("extra_input", "", "load", &["\\\"context\\\" float32", "--label-input"]),
+        ("extra_input", "", "load", &["\\\"context\\\" float32", "change the export"]),
+        ("open_size", "", "load", &["the height is open", "--height"]),
+        ("variants/size_0", "", "load", &["height: found 0"]),
         ("two_outputs", "", "load", &["more than one output", "--model-output"]),
         ("opset_99", "", "load", &["opset 26", "export it for an opset"]),
     ];
@@ -218,6 +225,7 @@ fn everything_a_model_says_wrongly_is_named_and_the_rest_examined() {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert_eq!(keys["faults"], 4, "{keys:#}");
+    assert!(said.contains("by default: ") && !said.contains("in memory"), "{said}");
     assert!(words(&keys, "load").contains("without what is refused"), "{keys:#}");
     assert!(words(&keys, "batch").contains("1, 2, 3 and 4 run"), "{keys:#}");
     check_all(
@@ -291,6 +299,8 @@ fn pictures_come_from_a_folder_and_larger_ones_give_their_middle() {
     let found = report(&doctor(&model("doctor_epsilon"), &options));
     assert!(words(&found, "prediction").contains("on 12 pictures"), "{found:#}");
     assert_eq!(checks(&found, "fault"), BTreeSet::new(), "{found:#}");
+    let few = report(&doctor(&model("doctor_epsilon"), &format!("{options} --image-count 3")));
+    assert!(words(&few, "prediction").contains("on 3 pictures"), "{few:#}");
     let left_out = words(&found, "images");
     assert!(left_out.contains("small.png") && left_out.lines().count() == 1, "{left_out}");
 }

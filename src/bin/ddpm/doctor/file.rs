@@ -17,7 +17,7 @@ use crate::describe;
 const MOST_BYTES: u64 = 1 << 31;
 
 /// A model file that was looked into.
-pub struct ModelFile {
+pub struct Inspected {
     pub bytes: Vec<u8>,
     /// `None` where it holds no graph.
     pub summary: Option<GraphSummary>,
@@ -35,7 +35,7 @@ pub fn short(error: &Error, model: &Path) -> String {
 
 /// Reads the file and says what it is. Errors: `Io` where it, or a scheduler config that was asked for,
 /// cannot be read.
-pub fn check(model: &Path, options: &OnnxOptions, report: &mut Report) -> Result<ModelFile> {
+pub fn check(model: &Path, options: &OnnxOptions, report: &mut Report) -> Result<Inspected> {
     let refuse =
         |reason: String| Error::new(ErrorKind::Io, format!("{}: {reason}", model.display()));
     let found = fs::metadata(model).map_err(|error| refuse(error.to_string()))?;
@@ -80,7 +80,7 @@ pub fn check(model: &Path, options: &OnnxOptions, report: &mut Report) -> Result
     }
     let scheduler = check_scheduler(model, options, report)?;
     let faulty_keys = faults.into_iter().map(|(key, _)| key).collect();
-    Ok(ModelFile { bytes, summary, faulty_keys, scheduler })
+    Ok(Inspected { bytes, summary, faulty_keys, scheduler })
 }
 
 fn describe_file(summary: &GraphSummary, bytes: u64) -> String {

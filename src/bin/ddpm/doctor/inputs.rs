@@ -130,7 +130,10 @@ fn runs_open(probe: &mut Probe, report: &mut Report) -> Option<usize> {
     }
     report.fault(
         "batch",
-        format!("the batch is declared open, but {} does not run: {reason}", failed.join(", ")),
+        format!(
+            "the batch is declared open, but of {} the model does not run: {reason}",
+            failed.join(", ")
+        ),
         BAKED,
     );
     None

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ddpm::error::{Error, ErrorKind, Result};
 use ddpm::log::{LogLevel, LogSink, Logger};
-use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions, without_metadata};
+use ddpm::onnx::{ModelOverrides, ModelSource, OnnxDenoiser, OnnxOptions, without_metadata};
 
-use super::file::{ModelFile, short};
+use super::file::{Inspected, short};
 use super::report::Report;
 use super::size;
+use crate::describe;
 
 /// What the library said while it loaded.
 pub type Said = Vec<(LogLevel, String)>;
@@ -44,7 +45,7 @@ impl Loaded {
 pub fn load(
     model: &Path,
     options: &OnnxOptions,
-    file: &ModelFile,
+    file: &Inspected,
     report: &mut Report,
 ) -> Result<Option<Loaded>> {
     let scheduler_is_bad = file.scheduler.as_ref().is_some_and(|(_, is_bad)| *is_bad);
@@ -55,7 +56,7 @@ pub fn load(
             Err(error) => error,
         };
         // A model that loads without what is said of it is no worse than that.
-        if is_of_the_model(&error)
+        if is_of_the_model(&error, model, options)
             && error.kind() != ErrorKind::Inference
             && let Some(loaded) = without(model, file, options, false)
         {
@@ -80,7 +81,7 @@ pub fn load(
     match Loaded::of(ModelSource::Path(model.to_owned()), options.clone()) {
         // A key was refused by itself, and is not by the load.
         Ok(loaded) => Ok(Some(loaded)),
-        Err(error) if is_of_the_model(&error) => {
+        Err(error) if is_of_the_model(&error, model, options) => {
             report.note("load", "no other check could be run", "correct the faults above first");
             Ok(None)
         }
@@ -88,8 +89,17 @@ pub fn load(
     }
 }
 
-fn is_of_the_model(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Model | ErrorKind::Unsupported | ErrorKind::Inference)
+/// Whether the model is at fault, and not what was asked for or the machine.
+fn is_of_the_model(error: &Error, model: &Path, options: &OnnxOptions) -> bool {
+    match error.kind() {
+        ErrorKind::Model | ErrorKind::Unsupported | ErrorKind::Inference => true,
+        // A size, say, that no flag gave.
+        ErrorKind::InvalidArgument => {
+            options.overrides == ModelOverrides::default()
+                && error.message().starts_with(&describe::path(model))
+        }
+        _ => false,
+    }
 }
 
 fn say_without(report: &mut Report, what: &str) {
@@ -99,7 +109,7 @@ fn say_without(report: &mut Report, what: &str) {
 /// The model without its faulty keys, or without all but its size, if it loads so.
 fn without(
     model: &Path,
-    file: &ModelFile,
+    file: &Inspected,
     options: &OnnxOptions,
     keeps_some: bool,
 ) -> Option<Loaded> {
@@ -126,22 +136,17 @@ fn refused(
     model: &Path,
     source: &ModelSource,
     options: &OnnxOptions,
-    file: &ModelFile,
+    file: &Inspected,
     error: &Error,
     report: &mut Report,
 ) -> Result<Option<Loaded>> {
-    if !is_of_the_model(error) {
+    if !is_of_the_model(error, model, options) {
         return Err(error.clone());
     }
     if error.kind() != ErrorKind::Inference {
         let advice = match &file.summary {
             None => "it is no ONNX file, or a damaged one",
-            Some(_) if error.message().contains("not a model that ONNX Runtime") => {
-                "export it for an opset and IR version that this ONNX Runtime has, with its own operators"
-            }
-            Some(_) => {
-                "name its inputs and output (--sample-input, --timestep-input, --label-input, --model-output), give what is open (--width, --height), or change the export"
-            }
+            Some(_) => advice_on(error.message()),
         };
         report.fault("load", short(error, model), advice);
         return Ok(None);
@@ -176,4 +181,24 @@ fn refused(
         "a batch or a size is baked into the graph though it is declared open, as a rule; export without reading shapes as numbers",
     );
     Ok(None)
+}
+
+/// The message says what is wrong; this is by which means it is put right.
+fn advice_on(message: &str) -> &'static str {
+    const CASES: [(&str, &str); 3] = [
+        ("is open", "give --width and --height, or add ddpm.width and ddpm.height in the export"),
+        (
+            "when loading",
+            "name it with --sample-input, --timestep-input, --label-input or --model-output",
+        ),
+        (
+            "not a model that ONNX Runtime",
+            "export it for an opset and IR version that this ONNX Runtime has, with its own operators",
+        ),
+    ];
+    let case = CASES.iter().find(|(part, _)| message.contains(part));
+    case.map_or(
+        "change the export: a sample and an output [N, C, H, W] of float32 or float16, a timestep of one number a sample, perhaps class labels, and no other input",
+        |(_, advice)| advice,
+    )
 }

@@ -1,15 +1,12 @@
 //! What is said of the model against what its graph is, as far as a load passes it over.
 
-use std::path::Path;
-
 use ddpm::log::LogLevel;
 use ddpm::onnx::ModelOverrides;
 
-use super::file::ModelFile;
+use super::file::Inspected;
 use super::inputs::one_line;
 use super::probe::Probe;
 use super::report::Report;
-use crate::describe;
 
 /// The defaults that a load said it takes.
 pub fn defaults(said: &[(LogLevel, String)]) -> impl Iterator<Item = &str> {
@@ -17,16 +14,16 @@ pub fn defaults(said: &[(LogLevel, String)]) -> impl Iterator<Item = &str> {
     texts.map(|(_, text)| text.as_str()).filter(|text| text.contains("taking "))
 }
 
+/// `said` is what the library said while it loaded the model, which it calls `name`.
 pub fn check(
     probe: &Probe,
-    file: &ModelFile,
+    file: &Inspected,
     overrides: &ModelOverrides,
-    said: &[(LogLevel, String)],
-    path: &Path,
+    (name, said): (&str, &[(LogLevel, String)]),
     report: &mut Report,
 ) {
     let model = probe.model();
-    let name = format!("{}: ", describe::path(path));
+    let name = format!("{name}: ");
     let own = |text: &str| one_line(text.strip_prefix(&name).unwrap_or(text));
     for (level, text) in said {
         // What the CPU is used for is said of the runtime.

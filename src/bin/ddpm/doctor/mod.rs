@@ -38,9 +38,12 @@ pub struct Doctor {
     model: PathBuf,
     /// Pictures of the kind the model was trained on: a folder of PNGs, or a sheet of tiles of the model's
     /// size. With them the prediction type, the range and order of the values and the noise schedule are
-    /// checked. At most 16 are used; of larger ones the middle
+    /// checked. Of larger ones the middle is used
     #[arg(long, value_name = "FOLDER|SHEET")]
     images: Option<PathBuf>,
+    /// How many of them are used, evenly spread; fewer are faster
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "images", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    image_count: u32,
     /// The seed of the noise it is tried on
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -74,13 +77,16 @@ impl Doctor {
     pub fn execute(self) -> Result<ExitCode> {
         let options = self.options.to_load(Logger::default())?;
         let mut report = Report::default();
-        let file = file::check(&self.model, &options, &mut report)?;
+        let mut file = file::check(&self.model, &options, &mut report)?;
         let mut time = Value::Null;
         if let Some(loaded) = load(&self.model, &options, &file, &mut report)? {
+            // They may be large, and are not looked at again.
+            file.bytes = Vec::new();
             let Loaded { denoiser, source, options, said } = loaded;
-            let mut probe = Probe::new(denoiser, self.seed);
+            let mut probe = Probe::new(denoiser, &source.name(), self.seed);
             say_load(&probe, &mut report);
-            metadata::check(&probe, &file, &options.overrides, &said, &self.model, &mut report);
+            let name = source.name();
+            metadata::check(&probe, &file, &options.overrides, (&name, &said), &mut report);
             let remade = (&source, &options);
             time = self.examine(&mut probe, remade, &said, &mut report)?;
         }
@@ -115,9 +121,13 @@ impl Doctor {
         said: &[(LogLevel, String)],
         report: &mut Report,
     ) -> Result<Value> {
+        let most = self.image_count as usize;
         // Read before anything runs: a wrong path is no finding.
-        let pictures =
-            self.images.as_ref().map(|path| pictures::read(path, probe.model())).transpose()?;
+        let pictures = self
+            .images
+            .as_ref()
+            .map(|path| pictures::read(path, most, probe.model()))
+            .transpose()?;
         let schedule_is_stated =
             !metadata::defaults(said).any(|text| text.contains("beta_schedule"));
         let guard = |check: &'static str, done: Result<()>, report: &mut Report| {

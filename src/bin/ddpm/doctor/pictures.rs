@@ -7,9 +7,6 @@ use ddpm::model::ModelConfig;
 
 use crate::picture::Png;
 
-/// How many are used.
-const MOST: usize = 16;
-
 /// The most pixels of one file.
 const MOST_PIXELS: usize = 1 << 23;
 
@@ -20,13 +17,13 @@ pub struct Pictures {
     pub remarks: Vec<String>,
 }
 
-/// Reads the PNGs of a folder, by name, or the tiles of a sheet; where there are more than are used,
+/// Reads the PNGs of a folder, by name, or the tiles of a sheet; where there are more than `most`, so many
 /// evenly spread over all. A larger picture gives its middle, a smaller one is left out.
 ///
 /// Errors: `Io` where nothing can be read; `InvalidArgument` where no picture is large enough.
-pub fn read(path: &Path, model: &ModelConfig) -> Result<Pictures> {
+pub fn read(path: &Path, most: usize, model: &ModelConfig) -> Result<Pictures> {
     if !path.is_dir() {
-        return read_sheet(path, model);
+        return read_sheet(path, most, model);
     }
     let refuse = |error| Error::new(ErrorKind::Io, format!("{}: {error}", path.display()));
     let mut files = Vec::new();
@@ -44,7 +41,7 @@ pub fn read(path: &Path, model: &ModelConfig) -> Result<Pictures> {
     // Folders have no order of their own.
     files.sort();
     let mut pictures = Pictures { samples: Vec::new(), count: 0, remarks: Vec::new() };
-    for index in spread(files.len()) {
+    for index in spread(files.len(), most) {
         let file = &files[index];
         match middle_of(file, model) {
             Ok(sample) => {
@@ -95,7 +92,7 @@ fn middle_of(path: &Path, model: &ModelConfig) -> Result<Vec<f32>> {
 }
 
 /// The tiles of a file whose sides are multiples of the model's, else its middle.
-fn read_sheet(path: &Path, model: &ModelConfig) -> Result<Pictures> {
+fn read_sheet(path: &Path, most: usize, model: &ModelConfig) -> Result<Pictures> {
     let png = open(path, model)?;
     let (width, height) = png.size();
     if width % model.width != 0 || height % model.height != 0 {
@@ -110,14 +107,14 @@ fn read_sheet(path: &Path, model: &ModelConfig) -> Result<Pictures> {
     }
     let (columns, rows) = (width / model.width, height / model.height);
     let pixels = png.pixels()?;
-    let tiles: Vec<usize> = spread(columns * rows).collect();
+    let tiles: Vec<usize> = spread(columns * rows, most).collect();
     let corner = |tile: &usize| (tile % columns * model.width, tile / columns * model.height);
     let samples = tiles.iter().flat_map(|tile| pixels.crop(model, corner(tile))).collect();
     Ok(Pictures { samples, count: tiles.len(), remarks: Vec::new() })
 }
 
-/// At most `MOST` indices below `len`, evenly spread.
-fn spread(len: usize) -> impl Iterator<Item = usize> {
-    let count = len.min(MOST);
+/// At most `most` indices below `len`, evenly spread.
+fn spread(len: usize, most: usize) -> impl Iterator<Item = usize> {
+    let count = len.min(most);
     (0..count).map(move |index| index * len / count)
 }

@@ -11,6 +11,8 @@ const MOST_AT_ONCE: usize = 8;
 
 pub struct Probe {
     denoiser: OnnxDenoiser,
+    /// What the messages of the denoiser begin with.
+    name: String,
     info: OnnxInfo,
     seed: u64,
     /// Items of one call: what the model is known to take.
@@ -18,10 +20,11 @@ pub struct Probe {
 }
 
 impl Probe {
-    pub fn new(denoiser: OnnxDenoiser, seed: u64) -> Self {
+    /// `name` is what messages call the model.
+    pub fn new(denoiser: OnnxDenoiser, name: &str, seed: u64) -> Self {
         let info = denoiser.info().clone();
         let batch = info.fixed_batch.unwrap_or(1);
-        Self { denoiser, info, seed, batch }
+        Self { denoiser, name: format!("{name}: "), info, seed, batch }
     }
 
     pub fn info(&self) -> &OnnxInfo {
@@ -91,7 +94,11 @@ impl Probe {
         let x = ArrayView4::from_shape([batch, channels, height, width], sample).map_err(shape)?;
         let m = [batch, out_channels, height, width];
         let m = ArrayViewMut4::from_shape(m, &mut output).map_err(shape)?;
-        self.denoiser.predict(x, timesteps, &labels, m)?;
+        self.denoiser.predict(x, timesteps, &labels, m).map_err(|error| {
+            // The report is about no other model.
+            let text = error.message();
+            Error::new(error.kind(), text.strip_prefix(&self.name).unwrap_or(text))
+        })?;
         let items = output.chunks_exact(out_channels * plane);
         Ok(items.flat_map(|item| &item[..channels * plane]).copied().collect())
     }
