@@ -63,6 +63,18 @@ meanwhile asks ddpm_engine_get_status each frame, and shows its `progress`, unti
 FAILED; ddpm_engine_wait with a timeout of 0 then gives the error. A destroy while the model loads breaks
 the load off. With a folder in ddpm_engine_desc.cache_path the second load of a model is faster.
 
+A model comes from a file, from memory, or from what the host's open_file callback opens: an entry of an
+archive, an encrypted asset. In the last case nothing of it is written to disk:
+
+    engine_desc.model_path = "models/portraits.onnx";         // a name that open_file knows
+    engine_desc.open_file = open_asset;
+    engine_desc.read_file = read_asset;
+    engine_desc.close_file = close_asset;
+    engine_desc.files_user_data = assets;
+
+ddpm_engine_desc.weights_path names a safetensors file whose tensors replace the graph's own: one model,
+many styles.
+
 SAMPLERS
 
 A stream made from a descriptor of zeros takes the model's own sampler with the settings that came with
@@ -150,7 +162,7 @@ THREADS
 
 Any function may be called from any thread, several at once, also on the same handle, with one
 exception: a destroy is the last call on its handle. Engine and streams may be destroyed in either
-order. The log callback, the only one there is, may be called from the worker and must not call back
+order. The log callback and the file callbacks may be called from the worker and must not call back
 into the library; everything else is learnt by asking. An engine starts the thread ddpm-worker, and
 ddpm-model-0 and so on for the model; they have the affinity and the priority of the thread that made the
 engine, unless ddpm_engine_desc.thread_priority says otherwise, and end with the engine.
@@ -210,7 +222,8 @@ COST
 /* Initialisers: struct_size as your compiler sees it, and zero, which is the default, for the rest. */
 #define DDPM_ENGINE_DESC_INIT                                                                      \
     { sizeof(ddpm_engine_desc), 0, DDPM_NULL, DDPM_NULL, 0, DDPM_NULL, 0, 0, 0, 0, DDPM_NULL,      \
-      DDPM_NULL, 0, 0, DDPM_NULL, 0, 0 }
+      DDPM_NULL, 0, 0, DDPM_NULL, 0, 0, DDPM_NULL, DDPM_NULL, DDPM_NULL, DDPM_NULL, DDPM_NULL,     \
+      DDPM_NULL }
 #define DDPM_ENGINE_INFO_INIT                                                                      \
     { sizeof(ddpm_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL, DDPM_NULL,        \
       0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL }
@@ -607,17 +620,49 @@ typedef int32_t ddpm_result;
 // call returns DDPM_ERROR_UNSUPPORTED), throw, or `longjmp` out.
 typedef void (*ddpm_log_callback)(void *user_data, uint32_t level, const char *message);
 
+// Opens a file for the load of a model. `name` is UTF-8 and good until the callback returns: that of
+// `ddpm_engine_desc.model_path` or `weights_path`; or, for external data of the model, that of the model with
+// its last part, what follows the last `/`, replaced by the location that the model gives, which never leads
+// up. Writes the file's size in bytes to `*size`, and to `*file` whatever the other two callbacks are to get
+// for it, NULL included. Returns 0; anything else says that it cannot be opened, is in the message of the load's
+// error, and `close_file` is then not called.
+//
+// All three are called on the engine's worker thread, one at a time, while the model loads and not any more
+// once `ddpm_engine_wait` has returned something else than DDPM_TIMEOUT, or `ddpm_engine_destroy` has returned,
+// which waits for one that is running.
+// They must not call back into the library (such a call returns DDPM_ERROR_UNSUPPORTED), throw, or `longjmp`
+// out. A file is read from its beginning to its end; one is open at a time.
+typedef int32_t (*ddpm_open_file_callback)(void *user_data,
+                                           const char *name,
+                                           void **file,
+                                           uint64_t *size);
+
+// Reads `size` bytes, at most a megabyte, from `offset` of a file to `destination`. Returns how many it wrote
+// there, 1 to `size`: the rest is asked for again. 0 says that the file ends there, which is an error as it is
+// before its size; below 0 is the host's own error number, which is in the message of the load's error.
+typedef int64_t (*ddpm_read_file_callback)(void *user_data,
+                                           void *file,
+                                           uint64_t offset,
+                                           void *destination,
+                                           uint64_t size);
+
+// Closes a file that was opened.
+typedef void (*ddpm_close_file_callback)(void *user_data, void *file);
+
 // What an engine is made from. Initialise it with `DDPM_ENGINE_DESC_INIT`, then set either
 // `model_path`, or `model_data` and `model_size`; everything else may stay zero. Nothing in it needs
-// to live longer than the call to `ddpm_engine_create`, except what `log` needs.
+// to live longer than the call to `ddpm_engine_create`, except what `log` and the file callbacks need, and
+// the model's bytes where `model_data_stays` says so.
 typedef struct {
     // sizeof(ddpm_engine_desc); `DDPM_ENGINE_DESC_INIT` sets it.
     uint32_t struct_size;
     // What runs the model: one of `DDPM_PROVIDER_*`.
     uint32_t provider;
-    // The ONNX file, UTF-8. NULL when `model_data` is set.
+    // The ONNX file, UTF-8; with `open_file` set, the name that it is called with. NULL when `model_data` is
+    // set. What a model keeps in other files (external data) is looked for beside it and below, and nowhere
+    // else; both may be links into one other folder, as download tools make them.
     const char *model_path;
-    // The bytes of an ONNX file, copied by the call. NULL when `model_path` is set.
+    // The bytes of an ONNX file, copied by the call unless `model_data_stays`. NULL when `model_path` is set.
     const void *model_data;
     // The number of bytes at `model_data`.
     uint64_t model_size;
@@ -651,8 +696,29 @@ typedef struct {
     // How urgent the engine's own threads are: one of `DDPM_PRIORITY_*`. No other thread is touched, and
     // no thread's affinity.
     uint32_t thread_priority;
-    // Kept for later versions; leave it 0.
-    uint32_t reserved;
+    // 1: what `model_data` points to stays, unchanged, until `ddpm_engine_wait` has returned something else
+    // than DDPM_TIMEOUT, or `ddpm_engine_destroy` has returned; the call then does not copy it. ONNX Runtime
+    // makes weights of its own of it while it loads. 0: it is copied.
+    uint32_t model_data_stays;
+    // The folder, UTF-8, that a model at `model_data` has its external data in, or below. NULL refuses a
+    // model that has any, naming the first file that it wants.
+    const char *external_data_path;
+    // A safetensors file, UTF-8, whose tensors take the place of the graph's initializers of the same names:
+    // one graph, many styles. With `open_file` set, the name that it is called with. Each tensor has the
+    // shape and type of what it replaces, where float32, float16 and bfloat16 go for float32 and float16, rounded
+    // to nearest where that is shorter; a tensor without an initializer is an error. It counts in
+    // `ddpm_engine_info.fingerprint`. NULL: the model's own weights.
+    const char *weights_path;
+    // Serves the model, its external data and the weights, as from an archive or decrypted, in place of files;
+    // set `read_file` too. Nothing of it is written to disk but what `cache_path` asks for. NULL: files.
+    ddpm_open_file_callback open_file;
+    // Reads from a file that `open_file` opened.
+    ddpm_read_file_callback read_file;
+    // Closes a file that `open_file` opened; NULL where nothing is to be done.
+    ddpm_close_file_callback close_file;
+    // Handed to the three. Must be good for use from another thread until the load has ended, see
+    // `ddpm_open_file_callback`.
+    void *files_user_data;
 } ddpm_engine_desc;
 
 // What a loaded engine turned out to be. Initialise it with `DDPM_ENGINE_INFO_INIT`. The strings
@@ -959,8 +1025,8 @@ DDPM_API const char *ddpm_last_error(void);
 //
 // `*engine` is written on success only. Does not block (no file is opened by this call). Allocates,
 // and starts a thread. Any thread. Errors: INVALID_ARGUMENT for a NULL, a descriptor that is not
-// initialised, an unknown value, or not exactly one of `model_path` and `model_data`; INTERNAL where
-// the system gives no thread.
+// initialised, an unknown value, not exactly one of `model_path` and `model_data`, or what goes with the
+// other of them; INTERNAL where the system gives no thread.
 DDPM_API
 ddpm_result ddpm_engine_create(const ddpm_engine_desc *desc,
                                ddpm_engine **engine);

@@ -110,6 +110,13 @@ fn an_optimised_graph_is_kept_and_taken_again() {
 }
 
 #[test]
+fn a_model_may_come_from_memory_and_from_callbacks_with_other_weights() {
+    let folder = Path::new(SCRATCH).join("c_api/sources");
+    let _ = fs::remove_dir_all(&folder);
+    holds("model_source.c", &[folder.to_str().unwrap()]);
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn an_engines_threads_have_names_and_a_priority_and_end_with_it() {
     holds("own_threads.c", &[]);

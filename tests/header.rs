@@ -3,11 +3,12 @@
 use std::path::Path;
 
 /// The files that hold the C API, below `src`, in the order in which a reader of the header meets it.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "ffi/result",
     "ffi/version",
     "ffi/last_error",
     "ffi/log",
+    "ffi/files",
     "ffi/engine",
     "ffi/engine_info",
     "ffi/engine_status",

@@ -2,12 +2,15 @@
 
 use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{ptr, slice};
 
 use super::descriptor::{self, Versioned};
 use super::engine_info::InfoTexts;
+use super::files::{
+    HostFiles, ddpm_close_file_callback, ddpm_open_file_callback, ddpm_read_file_callback,
+};
 use super::guard::{address_size, borrow, choose, expect_zero, guard, null, optional_text};
 use super::log::{LOG_LEVELS, ddpm_log_callback, host_log};
 use super::result::{DDPM_OK, DDPM_TIMEOUT, ddpm_result};
@@ -72,7 +75,8 @@ pub const DDPM_WAIT_FOREVER: u32 = 0xFFFF_FFFF;
 
 /// What an engine is made from. Initialise it with `DDPM_ENGINE_DESC_INIT`, then set either
 /// `model_path`, or `model_data` and `model_size`; everything else may stay zero. Nothing in it needs
-/// to live longer than the call to `ddpm_engine_create`, except what `log` needs.
+/// to live longer than the call to `ddpm_engine_create`, except what `log` and the file callbacks need, and
+/// the model's bytes where `model_data_stays` says so.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ddpm_engine_desc {
@@ -80,9 +84,11 @@ pub struct ddpm_engine_desc {
     pub struct_size: u32,
     /// What runs the model: one of `DDPM_PROVIDER_*`.
     pub provider: u32,
-    /// The ONNX file, UTF-8. NULL when `model_data` is set.
+    /// The ONNX file, UTF-8; with `open_file` set, the name that it is called with. NULL when `model_data` is
+    /// set. What a model keeps in other files (external data) is looked for beside it and below, and nowhere
+    /// else; both may be links into one other folder, as download tools make them.
     pub model_path: *const c_char,
-    /// The bytes of an ONNX file, copied by the call. NULL when `model_path` is set.
+    /// The bytes of an ONNX file, copied by the call unless `model_data_stays`. NULL when `model_path` is set.
     pub model_data: *const c_void,
     /// The number of bytes at `model_data`.
     pub model_size: u64,
@@ -116,11 +122,32 @@ pub struct ddpm_engine_desc {
     /// How urgent the engine's own threads are: one of `DDPM_PRIORITY_*`. No other thread is touched, and
     /// no thread's affinity.
     pub thread_priority: u32,
-    /// Kept for later versions; leave it 0.
-    pub reserved: u32,
+    /// 1: what `model_data` points to stays, unchanged, until `ddpm_engine_wait` has returned something else
+    /// than DDPM_TIMEOUT, or `ddpm_engine_destroy` has returned; the call then does not copy it. ONNX Runtime
+    /// makes weights of its own of it while it loads. 0: it is copied.
+    pub model_data_stays: u32,
+    /// The folder, UTF-8, that a model at `model_data` has its external data in, or below. NULL refuses a
+    /// model that has any, naming the first file that it wants.
+    pub external_data_path: *const c_char,
+    /// A safetensors file, UTF-8, whose tensors take the place of the graph's initializers of the same names:
+    /// one graph, many styles. With `open_file` set, the name that it is called with. Each tensor has the
+    /// shape and type of what it replaces, where float32, float16 and bfloat16 go for float32 and float16, rounded
+    /// to nearest where that is shorter; a tensor without an initializer is an error. It counts in
+    /// `ddpm_engine_info.fingerprint`. NULL: the model's own weights.
+    pub weights_path: *const c_char,
+    /// Serves the model, its external data and the weights, as from an archive or decrypted, in place of files;
+    /// set `read_file` too. Nothing of it is written to disk but what `cache_path` asks for. NULL: files.
+    pub open_file: ddpm_open_file_callback,
+    /// Reads from a file that `open_file` opened.
+    pub read_file: ddpm_read_file_callback,
+    /// Closes a file that `open_file` opened; NULL where nothing is to be done.
+    pub close_file: ddpm_close_file_callback,
+    /// Handed to the three. Must be good for use from another thread until the load has ended, see
+    /// `ddpm_open_file_callback`.
+    pub files_user_data: *mut c_void,
 }
 
-// SAFETY: repr(C), begins with struct_size; integers, raw pointers and an optional function pointer,
+// SAFETY: repr(C), begins with struct_size; integers, raw pointers and optional function pointers,
 // for all of which zero is valid.
 unsafe impl Versioned for ddpm_engine_desc {
     const NAME: &'static str = "ddpm_engine_desc";
@@ -133,8 +160,8 @@ unsafe impl Versioned for ddpm_engine_desc {
 ///
 /// `*engine` is written on success only. Does not block (no file is opened by this call). Allocates,
 /// and starts a thread. Any thread. Errors: INVALID_ARGUMENT for a NULL, a descriptor that is not
-/// initialised, an unknown value, or not exactly one of `model_path` and `model_data`; INTERNAL where
-/// the system gives no thread.
+/// initialised, an unknown value, not exactly one of `model_path` and `model_data`, or what goes with the
+/// other of them; INTERNAL where the system gives no thread.
 ///
 /// # Safety
 /// Pointers are valid or NULL, as the header says.
@@ -164,15 +191,24 @@ pub unsafe extern "C" fn ddpm_engine_create(
 /// # Safety
 /// The pointers of `desc` are NULL or valid for reads of what they are documented to hold.
 unsafe fn engine_config(desc: &ddpm_engine_desc) -> Result<EngineConfig> {
-    // SAFETY: by this function's contract, for each of the four.
-    let (model, runtime, cache) = unsafe {
+    // SAFETY: by this function's contract, for each of them.
+    let (model, weights, external, runtime, cache) = unsafe {
         (
             model_source(desc)?,
+            optional_text(desc.weights_path, "desc.weights_path")?,
+            optional_text(desc.external_data_path, "desc.external_data_path")?,
             optional_text(desc.runtime_path, "desc.runtime_path")?,
             optional_text(desc.cache_path, "desc.cache_path")?,
         )
     };
+    if let (Some(folder), true) = (external, desc.model_data.is_null()) {
+        return Err(Error::invalid_argument(format!(
+            "desc.external_data_path: found \"{folder}\" without desc.model_data, expected NULL as a model with a place of its own has that there"
+        )));
+    }
     let mut config = EngineConfig::new(model);
+    config.weights = weights.map(|name| file_source(desc, name)).transpose()?;
+    config.external_data_dir = external.map(PathBuf::from);
     config.provider = choose("desc.provider", desc.provider, &PROVIDERS)?;
     config.runtime_library = runtime.map(PathBuf::from);
     config.overrides.width = unless_zero(desc.width);
@@ -181,7 +217,6 @@ unsafe fn engine_config(desc: &ddpm_engine_desc) -> Result<EngineConfig> {
     config.max_batch = desc.max_batch;
     config.cache_dir = cache.map(PathBuf::from);
     config.thread_priority = choose("desc.thread_priority", desc.thread_priority, &PRIORITIES)?;
-    expect_zero("desc.reserved", desc.reserved.into(), "in this version")?;
     config.log_level = choose("desc.log_level", desc.log_level, &LOG_LEVELS)?;
     config.log = host_log(desc.log, desc.log_user_data);
     config.overrides.prediction_type =
@@ -195,7 +230,11 @@ unsafe fn model_source(desc: &ddpm_engine_desc) -> Result<ModelSource> {
     // SAFETY: NULL or a terminated string, by this function's contract.
     let path = unsafe { optional_text(desc.model_path, "desc.model_path") }?;
     match (path, desc.model_data.is_null()) {
-        (Some(path), true) => Ok(ModelSource::Path(PathBuf::from(path))),
+        (Some(path), true) => {
+            let why = "without desc.model_data";
+            expect_zero("desc.model_data_stays", desc.model_data_stays.into(), why)?;
+            file_source(desc, path)
+        }
         (None, false) => {
             let size = usize::try_from(desc.model_size)
                 .ok()
@@ -206,9 +245,14 @@ unsafe fn model_source(desc: &ddpm_engine_desc) -> Result<ModelSource> {
                     desc.model_size
                 ))
             })?;
-            // SAFETY: the host declares `model_size` readable bytes at `model_data`, which is not NULL.
-            let bytes = unsafe { slice::from_raw_parts(desc.model_data.cast::<u8>(), size) };
-            Ok(ModelSource::Bytes(bytes.into()))
+            let bytes = Lent { start: desc.model_data.cast(), size };
+            match desc.model_data_stays {
+                0 => Ok(ModelSource::Bytes(bytes.as_ref().into())),
+                1 => Ok(ModelSource::Shared(Arc::new(bytes))),
+                other => Err(Error::invalid_argument(format!(
+                    "desc.model_data_stays: found {other}, expected 0 or 1"
+                ))),
+            }
         }
         (None, true) => Err(Error::invalid_argument(
             "desc.model_path: found NULL and desc.model_data is NULL too, expected one of them",
@@ -216,6 +260,44 @@ unsafe fn model_source(desc: &ddpm_engine_desc) -> Result<ModelSource> {
         (Some(_), false) => Err(Error::invalid_argument(
             "desc.model_path: found with desc.model_data, expected only one of them",
         )),
+    }
+}
+
+/// A file of the host's: one that it serves, where it serves any.
+fn file_source(desc: &ddpm_engine_desc, name: &str) -> Result<ModelSource> {
+    match (desc.open_file, desc.read_file) {
+        (None, None) => Ok(ModelSource::Path(PathBuf::from(name))),
+        (Some(open), Some(read)) => {
+            let (close, user_data) = (desc.close_file, desc.files_user_data);
+            let files = Arc::new(HostFiles { open, read, close, user_data });
+            Ok(ModelSource::Served { name: name.to_owned(), files })
+        }
+        (None, Some(_)) => Err(Error::invalid_argument(
+            "desc.open_file: found NULL with desc.read_file, expected both or none",
+        )),
+        (Some(_), None) => Err(Error::invalid_argument(
+            "desc.read_file: found NULL with desc.open_file, expected both or none",
+        )),
+    }
+}
+
+/// Bytes of the host's.
+struct Lent {
+    start: *const u8,
+    size: usize,
+}
+
+// SAFETY: the host declares the bytes readable, and unchanged, by any thread while this value lives: during
+// the call, or, with model_data_stays, until the load ends, which is when the engine drops it.
+unsafe impl Send for Lent {}
+// SAFETY: as for Send; nobody writes.
+unsafe impl Sync for Lent {}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `size` readable bytes, which are there as long as this value; not NULL, and the size was
+        // checked against what a slice may have.
+        unsafe { slice::from_raw_parts(self.start, self.size) }
     }
 }
 

@@ -1,5 +1,5 @@
 //! What every entry point passes through: no panic leaves, no NULL is followed, the host's floating-point
-//! state does not matter, and the log callback cannot call back in.
+//! state does not matter, and the host's callbacks cannot call back in.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -24,7 +24,7 @@ pub(super) fn guard(function: &str, body: impl FnOnce() -> Result<ddpm_result>) 
         if IN_CALLBACK.get() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "called from inside the log callback, which must not call back into the library",
+                "called from inside the log callback or a file callback, which must not call back into the library",
             ));
         }
         with_own(body)

@@ -11,6 +11,7 @@ mod descriptor;
 mod engine;
 mod engine_info;
 mod engine_status;
+mod files;
 mod float_state;
 mod frame;
 mod guard;

@@ -198,7 +198,7 @@ impl Parts {
             (None, None) => Vec::new(),
             (None, Some(first)) => {
                 return Err(refuse(format!(
-                    "{name}: its external data in \"{first}\" is not to be found, as a model in memory has no folder; name one (external_data_dir)"
+                    "{name}: its external data in \"{first}\" is not to be found, as a model in memory has no folder; name one (external_data_dir, in C external_data_path)"
                 )));
             }
         };

@@ -1,5 +1,6 @@
 //! Options of samplers: those listed are taken and heeded, others are refused by name.
 
+use ddpm::onnx::NamedTensors;
 use ddpm::sampler::Sampler;
 
 use crate::common::{Folder, model};
@@ -112,4 +113,27 @@ fn a_given_scheduler_keeps_to_the_timesteps_that_the_model_takes() {
         let second = if is_whole { 832.0 } else { 832.5 };
         assert_eq!(done.json()["timesteps"][1], second, "{name}");
     }
+}
+
+#[test]
+fn weights_of_a_file_take_the_place_of_the_models() {
+    let folder = Folder::new("cli-weights");
+    let file = folder.0.join("style.safetensors");
+    let mut tensors = NamedTensors::new();
+    tensors.push_f32("half", &[], &[0.25]).unwrap();
+    std::fs::write(&file, tensors.to_bytes(&[]).unwrap()).unwrap();
+    let picture = |name: &str, options: &str| {
+        let output = folder.0.join(name);
+        let done = command("run", &model("lin"), &format!("--steps 2 {options}"), Some(&output));
+        assert_eq!(done.code, 0, "{done:?}");
+        std::fs::read(output).unwrap()
+    };
+    let styled = format!("--weights {}", text(&file));
+    assert_ne!(picture("plain.png", ""), picture("styled.png", &styled));
+    let absent = format!("--weights {}", text(&folder.0.join("absent")));
+    let done = command("run", &model("lin"), &absent, Some(&folder.0.join("x.png")));
+    assert_eq!(done.code, 3, "{done:?}");
+    assert!(done.stderr.contains("absent: No such file"), "{done:?}");
+    let done = ddpm(words(&format!("plot {styled} -o {}", text(&folder.0.join("x.svg")))));
+    assert!(done.code == 2 && done.stderr.contains("--weights: found without"), "{done:?}");
 }

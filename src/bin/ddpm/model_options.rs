@@ -61,6 +61,9 @@ pub struct ModelOptions {
     /// A folder for optimised graphs, so that a model loads faster the next time
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// A safetensors file whose tensors take the place of the model's weights of the same names
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
     /// Width in pixels, for a model that leaves it open
     #[arg(long, value_name = "PIXELS")]
     width: Option<usize>,
@@ -180,6 +183,7 @@ impl ModelOptions {
         let useless = [
             ("--runtime", self.runtime.is_some()),
             ("--cache", self.cache.is_some()),
+            ("--weights", self.weights.is_some()),
             ("--width", self.width.is_some()),
             ("--height", self.height.is_some()),
             ("--color", self.color.is_some()),
@@ -237,6 +241,7 @@ impl ModelOptions {
             overrides: self.overrides()?,
             scheduler_config: self.scheduler.clone(),
             cache_dir: self.cache.clone(),
+            weights: self.weights.clone().map(ModelSource::Path),
             log,
             ..OnnxOptions::default()
         })
