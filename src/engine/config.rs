@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::log::{LogLevel, LogSink};
-use crate::onnx::{CudaOptions, ModelOverrides, ModelSource, Provider};
+use crate::onnx::{CudaOptions, FusedStep, ModelOverrides, ModelSource, Provider};
 use crate::run::{Run, RunStart};
 use crate::sampler::SamplerConfig;
 use crate::worker::{FrameFormat, Preview, Priority, ThreadPriority};
@@ -41,6 +41,9 @@ pub struct EngineConfig {
     /// by one. A model that is fixed to a batch is run with that. The first calls of the sizes below,
     /// 2, 4 and so on, are made after the load, while nobody asks for a step.
     pub max_batch: u32,
+    /// Whether a run of the model makes the whole step. A stream with guidance, dynamic thresholding or, for
+    /// that step, a branch with a variation has its samples brought back for it.
+    pub fused_step: FusedStep,
     /// What the caller knows better than the model file, the size for one.
     pub overrides: ModelOverrides,
     /// Gets the log messages, mostly on the engine's thread. It must not call the engine.
@@ -63,6 +66,7 @@ impl EngineConfig {
             thread_priority: ThreadPriority::default(),
             cache_dir: None,
             max_batch: 0,
+            fused_step: FusedStep::default(),
             overrides: ModelOverrides::default(),
             log: None,
             log_level: LogLevel::default(),

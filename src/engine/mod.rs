@@ -20,7 +20,7 @@ use crate::run::Run;
 use crate::worker::{Loaded, Options, StreamCore, Worker, helpers, set_own_priority};
 
 pub use crate::onnx::{
-    CacheUse, ConvSearch, CudaOptions, CudaStream, DeviceInfo, HostStream, LoadStage, ModelFile,
+    CacheUse, ConvSearch, CudaOptions, CudaStream, DeviceInfo, FusedStep, HostStream, LoadStage, ModelFile,
     ModelFiles, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider,
 };
 pub use crate::pacing::Easing;
@@ -87,6 +87,7 @@ impl Engine {
             thread_priority,
             cache_dir,
             max_batch,
+            fused_step,
             overrides,
             log,
             log_level,
@@ -111,6 +112,7 @@ impl Engine {
             weights,
             external_data_dir,
             cache_dir,
+            fused_step,
             spawner: Some(Spawner::new(helpers(thread_priority))),
             log,
             ..OnnxOptions::default()
@@ -145,6 +147,14 @@ impl Engine {
             (_, found) => found,
         };
         LoadProgress { state, stage, fraction }
+    }
+
+    /// How often the sample of a stream, or all that its sampler keeps, has been copied between the memory
+    /// of the host and where the model runs, since the engine was made. Without a [`FusedStep`] that is twice a
+    /// step; with one only where streams join, leave or seek, or a state is kept for that. Pictures do not
+    /// count. Does not block, take a lock or allocate.
+    pub fn host_copies(&self) -> u64 {
+        self.worker.copies()
     }
 
     /// Blocks until the model is loaded: true; or until `timeout` has passed: false. `None` waits

@@ -80,14 +80,13 @@ impl Stream {
 
     /// Another stream, which is this run up to `branch.step` and draws other noise after it, as
     /// [`Branch`] says. It begins by seeking to that step, and plays no playback. Allocates what it will
-    /// use; blocks while the worker takes a step's result.
+    /// use; blocks while the worker takes a step's result, with a fused step for a run of the model.
     ///
     /// Errors: `InvalidArgument` where the run has no such step to make, or nothing would differ: the
     /// sampler draws no noise from there on and `variation` is 0; `EngineClosed`; `OutOfMemory`.
     pub fn branch(&self, branch: Branch) -> Result<Self> {
-        self.link.check_open()?;
         let step = branch.step;
-        let (run, options) = self.core.branch(branch)?;
+        let (run, options) = self.link.branch(&self.core, branch)?;
         let core = StreamCore::new(self.core.model(), run, options)?;
         self.core.share_checkpoints(&core, step);
         let made = Self::new(Arc::new(core), self.link.another()?);
@@ -99,13 +98,15 @@ impl Stream {
 
     /// The run as it stands after its last finished step, for
     /// [`Engine::load_stream`](super::Engine::load_stream): a safetensors file. For tools: allocates, and blocks
-    /// while the worker takes a step's result. A step or a seek in flight goes on.
+    /// while the worker takes a step's result; with a fused step, for a run of the model. A step or a seek in
+    /// flight goes on.
     ///
     /// Errors: `InvalidArgument` before the first step of a stream with a director, whose timesteps are
     /// still to be chosen; `EngineClosed`; `OutOfMemory`.
     pub fn save(&self) -> Result<Vec<u8>> {
         let known = self.link.info()?;
-        self.core.look_at_run(|run| write_blob(run, &known.info.model, &known.info.fingerprint))
+        let (model, fingerprint) = (&known.info.model, &known.info.fingerprint);
+        self.link.look_at_run(&self.core, |run| write_blob(run, model, fingerprint))
     }
 
     /// Where the stream stands. Does not block or allocate.

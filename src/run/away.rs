@@ -100,6 +100,13 @@ impl Run {
         self.away = Some(who);
     }
 
+    /// `who` has done nothing with the state it was left: what is here is good. Does not allocate or block.
+    pub fn return_as_left(&mut self, who: u64) {
+        if self.away == Some(who) {
+            self.away = None;
+        }
+    }
+
     /// Whoever had the samples has lost them: the run has to go back, by a restart, a reset, a seek or
     /// a state. Does not allocate or block.
     pub fn lose(&mut self) {

@@ -20,18 +20,13 @@ impl Checkpoints {
     ///
     /// Allocates all it will use, which is `bytes` at most. Errors: `OutOfMemory`.
     pub fn new(run: &Run, bytes: usize) -> Result<Self> {
-        Self::at_least_every(1, run, bytes)
-    }
-
-    /// [`new`](Self::new) with a K of at least so much, for a run whose state is dear to get at.
-    pub fn at_least_every(least: usize, run: &Run, bytes: usize) -> Result<Self> {
         let steps = run.steps();
         let most = bytes.checked_div(bytes_of(run)).unwrap_or(0).min(steps);
         if most == 0 {
             return Ok(Self { every: 0, states: Vec::new() });
         }
         // The least K of which no more than `most` multiples are up to the run's end.
-        let every = (steps / (most + 1) + 1).max(least);
+        let every = steps / (most + 1) + 1;
         let states = (0..steps / every).map(|_| RunState::new(run)).collect::<Result<_>>()?;
         Ok(Self { every, states })
     }

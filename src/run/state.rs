@@ -200,6 +200,12 @@ impl Run {
         !self.is_spoiled && self.trail == self.trail_at(self.step_index)
     }
 
+    /// Whether a step has failed in the middle, or the samples were lost, so that the run has to go back.
+    /// Does not allocate or block.
+    pub fn is_spoiled(&self) -> bool {
+        self.is_spoiled
+    }
+
     fn check_fits(&self, state: &RunState) -> Result<()> {
         if state.fits(self) {
             return Ok(());

@@ -12,7 +12,9 @@ use crate::model::{Batching, Denoiser, ModelConfig, Stopper};
 
 use super::calls::Calls;
 use super::contained;
+use super::lots::Lots;
 use super::request::Request;
+use super::stream_core::StreamCore;
 
 /// What a call of the model is watched by.
 pub(super) struct Watch<'a> {
@@ -22,6 +24,38 @@ pub(super) struct Watch<'a> {
     pub(super) stopper: &'a dyn Stopper,
     /// The error of a worker that closes; none where it does not.
     pub(super) closing: &'a dyn Fn() -> Option<Error>,
+}
+
+impl Watch<'_> {
+    /// Makes a call for these requests that is broken off when no stream wants it any more, and is not made
+    /// where none does. Whether it was made.
+    pub(super) fn over(
+        &self,
+        members: &[&Request],
+        mut call: impl FnMut() -> Result<()>,
+    ) -> Result<bool> {
+        loop {
+            let number = self.calls.begin(members.len());
+            members.iter().for_each(|request| request.join(self.calls, number));
+            // Asked for after all have joined: one that did may have left while others joined.
+            let outcome = match self.calls.is_wanted() {
+                false => Ok(false),
+                true => call().map(|()| true),
+            };
+            self.calls.end();
+            match outcome {
+                Err(error) => match (self.closing)() {
+                    // The interrupt of a close shows up as a failure of the model; it is none.
+                    Some(closed) => return Err(closed),
+                    None if !self.stopper.was_broken_off() => return Err(error),
+                    // Meant for a call before this one, and a moment late: once more.
+                    None if members.iter().any(|request| request.is_wanted()) => {}
+                    None => return Ok(false),
+                },
+                made => return made,
+            }
+        }
+    }
 }
 
 /// The buffers of the model's calls, and how many samples one call may have.
@@ -38,6 +72,10 @@ pub(super) struct Batch {
     output: Vec<f32>,
     /// The samples of one call where the model takes a fixed number, filled up.
     padded: Padded,
+    /// Samples that lie where the model runs.
+    lots: Lots,
+    /// Samples that went to the model and came back by themselves.
+    copies: u64,
 }
 
 #[derive(Default)]
@@ -71,6 +109,8 @@ impl Batch {
             labels: Vec::new(),
             output: Vec::new(),
             padded: Padded::default(),
+            lots: Lots::new(denoiser.config()),
+            copies: 0,
         }
     }
 
@@ -136,6 +176,11 @@ impl Batch {
         denoiser: &mut dyn Denoiser,
         watch: &Watch<'_>,
     ) {
+        let mut requests = requests;
+        if let Some(fused) = denoiser.fused() {
+            let made = self.lots.serve(requests, fused, (self.rules, self.limit), watch);
+            requests = &mut requests[made..];
+        }
         self.collect(requests);
         let mut start = 0;
         while start < self.queries.len() {
@@ -231,6 +276,7 @@ impl Batch {
         let labels = &self.labels[labels];
         let output = &mut self.output[range.start * output_item..range.end * output_item];
         let size = self.rules.fixed.unwrap_or(range.len());
+        self.copies += 2 * range.len() as u64;
         let predict = |denoiser: &mut dyn Denoiser,
                        sample: &[f32],
                        timesteps: &[f64],
@@ -260,7 +306,6 @@ impl Batch {
         Ok(())
     }
 
-    /// A call that is broken off when no stream wants it any more, and is not made where none does.
     fn watched_call(
         &mut self,
         range: Range<usize>,
@@ -272,26 +317,19 @@ impl Batch {
             self.queries[range.clone()].iter().map(|query| query.request).collect();
         // Those of one request stand side by side.
         members.dedup();
-        loop {
-            let call = watch.calls.begin(members.len());
-            members.iter().for_each(|&index| requests[index].join(watch.calls, call));
-            // Asked for after all have joined: one that did may have left while others joined.
-            let outcome = match watch.calls.is_wanted() {
-                false => Ok(()),
-                true => self.call(range.clone(), denoiser),
-            };
-            watch.calls.end();
-            match outcome {
-                Err(error) => match (watch.closing)() {
-                    // The interrupt of a close shows up as a failure of the model; it is none.
-                    Some(closed) => return Err(closed),
-                    None if !watch.stopper.was_broken_off() => return Err(error),
-                    // Meant for a call before this one, and a moment late: once more.
-                    None if members.iter().any(|&index| requests[index].is_wanted()) => {}
-                    None => return Ok(()),
-                },
-                Ok(()) => return Ok(()),
-            }
+        let members: Vec<&Request> = members.into_iter().map(|index| &requests[index]).collect();
+        watch.over(&members, || self.call(range.clone(), denoiser)).map(|_| ())
+    }
+
+    /// How often a sample, or all that is kept of one, has gone to the model or come from there.
+    pub(super) fn copies(&self) -> u64 {
+        self.copies + self.lots.copies()
+    }
+
+    /// Brings home the samples of a stream, or of all where none is given.
+    pub(super) fn bring_home(&mut self, core: Option<&StreamCore>, denoiser: &mut dyn Denoiser) {
+        if let Some(fused) = denoiser.fused() {
+            self.lots.bring_home(core, fused);
         }
     }
 
@@ -340,7 +378,7 @@ impl Batch {
 }
 
 /// Room for `len` values. Errors: `OutOfMemory`, where growing would end the process.
-fn reserve(values: &mut Vec<f32>, len: usize) -> Result<()> {
+pub(super) fn reserve(values: &mut Vec<f32>, len: usize) -> Result<()> {
     values.try_reserve_exact(len.saturating_sub(values.len())).map_err(|_| {
         let bytes = len.saturating_mul(size_of::<f32>());
         let text = format!("batch: {bytes} bytes for its samples could not be had");

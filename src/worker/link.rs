@@ -5,11 +5,12 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::run::{Branch, Run};
 
 use super::inbox::{Outbox, rouse};
 use super::progress::{Goal, Ticket};
 use super::request::Request;
-use super::stream_core::{StepOutcome, StreamCore};
+use super::stream_core::{Options, StepOutcome, StreamCore};
 use super::sync::{AtomicUsize, Ordering};
 use super::{MAX_STREAMS, Shared, closed};
 
@@ -130,6 +131,33 @@ impl<I> Link<I> {
         self.discard(core.cancel(), core);
     }
 
+    /// See `StreamCore::branch`.
+    pub(crate) fn branch(&self, core: &Arc<StreamCore>, branch: Branch) -> Result<(Run, Options)> {
+        self.check_open()?;
+        core.branch(branch, &|| self.call_home(core))
+    }
+
+    /// See `StreamCore::look_at_run`.
+    pub(crate) fn look_at_run<T>(
+        &self,
+        core: &Arc<StreamCore>,
+        look: impl FnOnce(&Run) -> Result<T>,
+    ) -> Result<T> {
+        self.check_open()?;
+        core.look_at_run(&|| self.call_home(core), look)
+    }
+
+    /// Has the worker bring the stream's samples here. Blocks until it did, for a run of the model at most.
+    fn call_home(&self, core: &Arc<StreamCore>) -> Result<()> {
+        core.is_called_home.store(true, Ordering::SeqCst);
+        self.queue(core)?;
+        // The worker empties the queue after it has seen `closing`, as below.
+        self.check_open().inspect_err(|_| core.came_home())?;
+        rouse(&self.worker);
+        core.wait_until_home();
+        self.check_open()
+    }
+
     /// Breaks off the run of the model where it was for this stream and no other wants it.
     fn discard(&self, was_in_flight: bool, core: &StreamCore) {
         if was_in_flight && self.shared.calls.leave(&core.membership) {
@@ -139,17 +167,22 @@ impl<I> Link<I> {
 
     /// Brings the stream to the worker's notice.
     fn show(&self, core: &Arc<StreamCore>, ticket: Ticket) -> Result<()> {
+        self.queue(core).inspect_err(|_| core.give_back(ticket))?;
+        // The worker empties the queue after it has seen `closing`. What was queued behind its back
+        // ends here.
+        self.check_open().inspect_err(|error| core.fail(ticket, error.clone()))
+    }
+
+    /// Puts the stream into the queue, if it is not there.
+    fn queue(&self, core: &Arc<StreamCore>) -> Result<()> {
         if !core.is_queued.swap(true, Ordering::SeqCst) {
             let shown = Shown { core: Arc::clone(core), _place: Arc::clone(&self.place) };
             if self.outbox.send(shown).is_err() {
                 core.is_queued.store(false, Ordering::SeqCst);
-                core.give_back(ticket);
                 return Err(Error::new(ErrorKind::Internal, "internal fault: the queue is full"));
             }
         }
-        // The worker empties the queue after it has seen `closing`. What was queued behind its back
-        // ends here.
-        self.check_open().inspect_err(|error| core.fail(ticket, error.clone()))
+        Ok(())
     }
 
     /// Waits until nothing of the stream is in flight; false where `timeout` passed first.

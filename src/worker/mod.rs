@@ -22,6 +22,7 @@ mod loom_frames;
 mod loom_streams;
 #[cfg(all(test, loom))]
 mod loom_sync;
+mod lots;
 mod playback;
 mod progress;
 mod request;
@@ -110,6 +111,8 @@ struct Shared<I> {
     streams: Arc<AtomicUsize>,
     /// Seconds that a step takes lately, an f64; 0 until one was made.
     step_time: AtomicU64,
+    /// See [`Worker::copies`].
+    copies: AtomicU64,
 }
 
 /// The thread and its queue. Dropping it closes it.
@@ -151,6 +154,12 @@ impl<I: Send + Sync + 'static> Worker<I> {
             [EngineState::Loading, EngineState::Ready, EngineState::Failed];
         let phase = self.shared.phase.load(Ordering::SeqCst);
         ALL.into_iter().find(|&state| state as u8 == phase).unwrap_or(EngineState::Closed)
+    }
+
+    /// How often a stream's sample, or all that is kept of it, has gone to where the model runs or come
+    /// from there. Takes no lock.
+    pub(crate) fn copies(&self) -> u64 {
+        self.shared.copies.load(Ordering::Relaxed)
     }
 
     /// Waits until loading is over; false where `timeout` passed first.
@@ -248,6 +257,7 @@ impl<I> Shared<I> {
             stopper,
             streams: Arc::new(AtomicUsize::new(0)),
             step_time: AtomicU64::new(0),
+            copies: AtomicU64::new(0),
         }
     }
 
@@ -310,7 +320,9 @@ fn live<I>(
     }
     // The queue lives as long as the streams do, and keeps what is in it: whoever waits for one of
     // these must not wait any longer. See also `Link::show`.
-    inbox.drain().filter_map(Shown::request).for_each(drop);
+    let mut requests = Vec::new();
+    take_in(&mut requests, inbox.drain()).into_iter().for_each(lose);
+    drop(requests);
     shared.set(LoadState::Closed);
 }
 
@@ -331,14 +343,19 @@ fn serve<I>(
     let mut batch = Batch::new(denoiser.as_ref(), max_batch);
     let mut to_warm = batch.sizes_to_warm().into_iter().peekable();
     let mut director = Director::default();
-    let mut requests = Vec::new();
+    let (mut requests, mut called) = (Vec::new(), Vec::new());
     while !shared.is_closing() {
-        take_in(&mut requests, inbox.drain());
+        called.append(&mut take_in(&mut requests, inbox.drain()));
+        for core in called.drain(..) {
+            batch.bring_home(Some(&core), denoiser.as_mut());
+            shared.copies.store(batch.copies(), Ordering::Relaxed);
+            core.came_home();
+        }
         requests.retain_mut(Request::renew);
         if requests.is_empty() {
             // While nobody asks for a step, the first calls of the other sizes are made, which are slow.
             let Some(&size) = to_warm.peek() else {
-                take_in(&mut requests, inbox.wait(|| shared.is_closing()));
+                called = take_in(&mut requests, inbox.wait(|| shared.is_closing()));
                 continue;
             };
             match contained("a first call", || Ok(denoiser.warm_up(size))) {
@@ -359,8 +376,11 @@ fn serve<I>(
             // What the panic left behind in the model is unknown, so it is not called again.
             return fail_until_closed(shared, inbox, requests, panic);
         }
+        shared.copies.store(batch.copies(), Ordering::Relaxed);
         inbox.worked();
     }
+    batch.bring_home(None, denoiser.as_mut());
+    called.iter().for_each(|core| core.came_home());
 }
 
 /// Makes a step for as many of the requests as go into one run of the model. Those that are settled are
@@ -402,14 +422,24 @@ fn serve_once<I>(
     Ok(())
 }
 
-/// Adds what streams ask for; a stream that is there already stays in its place.
-fn take_in(requests: &mut Vec<Request>, shown: impl IntoIterator<Item = Shown>) {
+/// Adds what streams ask for; a stream that is there already stays in its place. Gives those whose samples
+/// are called home.
+fn take_in(
+    requests: &mut Vec<Request>,
+    shown: impl IntoIterator<Item = Shown>,
+) -> Vec<Arc<StreamCore>> {
+    let mut called = Vec::new();
     for shown in shown {
-        match requests.iter().any(|request| request.is_of(shown.core())) {
+        let core = Arc::clone(shown.core());
+        match requests.iter().any(|request| request.is_of(&core)) {
             true => shown.set_seen(),
             false => requests.extend(shown.request()),
         }
+        if core.is_called_home.load(Ordering::SeqCst) {
+            called.push(core);
+        }
     }
+    called
 }
 
 fn fail_until_closed<I>(
@@ -419,11 +449,24 @@ fn fail_until_closed<I>(
     error: Error,
 ) {
     shared.set(LoadState::Failed(error.clone()));
+    let mut called = Vec::new();
     while !shared.is_closing() {
         requests.iter_mut().for_each(|request| request.fail(error.clone()));
         requests.clear();
-        take_in(&mut requests, inbox.wait(|| shared.is_closing()));
+        called.drain(..).for_each(lose);
+        called = take_in(&mut requests, inbox.wait(|| shared.is_closing()));
     }
+    called.into_iter().for_each(lose);
+}
+
+/// The worker cannot get at the samples of this stream any more, where they are away.
+fn lose(core: Arc<StreamCore>) {
+    let mut work = core.work.lock();
+    if work.run.away().is_some() {
+        work.run.lose();
+    }
+    drop(work);
+    core.came_home();
 }
 
 /// Calls `work`; a panic becomes an `Internal` error.

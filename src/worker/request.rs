@@ -56,7 +56,8 @@ impl StreamCore {
             )));
         }
         // The run may be ahead of its word: a step that was discarded too late was made all the same.
-        let is_off = !is_seek && work.run.step_index() != stand as usize;
+        let is_there = work.run.step_index() == stand as usize && !work.run.is_spoiled();
+        let is_off = !is_seek && !is_there;
         if (is_seek && is_new) || is_off {
             work.run.seek_start(&work.checkpoints, stand as usize)?;
         }
@@ -92,17 +93,45 @@ impl StreamCore {
         if (work.run.step_index() as u32) < ticket.reaches() {
             return Ok(Answered::OnTheWay);
         }
-        Ok(Answered::Settled(self.arrive(ticket, work)?))
+        Ok(Answered::Settled(self.arrive(ticket, work, None)?))
     }
 
-    /// Worker: the run stands where the ticket is for.
-    fn arrive(&self, ticket: Ticket, work: &mut Work) -> Result<Option<Ticket>> {
+    /// Worker: the same for a step that was made elsewhere, in the samples that `who` has of the run, with
+    /// the picture that is then to be seen.
+    fn answer_away(&self, ticket: Ticket, who: u64, shown: &[f32]) -> Result<Answered> {
+        let mut work = self.work.lock();
+        let work = &mut *work;
+        if work.run.away() != Some(who) {
+            // Taken back to its start meanwhile.
+            return Ok(Answered::Settled(None));
+        }
+        // Made is made, though it may not be wanted any more.
+        work.run.step_away(who);
+        if !self.progress.wants(ticket) {
+            return Ok(Answered::Settled(None));
+        }
+        if (work.run.step_index() as u32) < ticket.reaches() {
+            return Ok(Answered::OnTheWay);
+        }
+        Ok(Answered::Settled(self.arrive(ticket, work, Some(shown))?))
+    }
+
+    /// Worker: the run stands where the ticket is for. `shown` is its picture, unless that is here.
+    fn arrive(
+        &self,
+        ticket: Ticket,
+        work: &mut Work,
+        shown: Option<&[f32]>,
+    ) -> Result<Option<Ticket>> {
         let step = ticket.reaches();
         let is_last = step as usize == work.run.steps();
         // At step 0 there is nothing to be seen yet, but in a run without steps.
         let drawn = match step {
             0 if !is_last => None,
-            _ => Some(self.draw(&work.run, ticket.epoch(), step)?),
+            _ => {
+                let shown = shown.unwrap_or_else(|| self.shown_of(&work.run));
+                Some(self.draw(shown, ticket.epoch(), step)?)
+            }
         };
         if !self.progress.commit(ticket) {
             return Ok(None);
@@ -148,7 +177,7 @@ impl Request {
         Arc::ptr_eq(&self.core, core)
     }
 
-    pub(super) fn core(&self) -> &StreamCore {
+    pub(super) fn core(&self) -> &Arc<StreamCore> {
         &self.core
     }
 
@@ -186,11 +215,23 @@ impl Request {
             if !is_there {
                 return Ok(work.run.queries());
             }
-            let next = self.core.arrive(self.ticket, &mut work)?;
+            let next = self.core.arrive(self.ticket, &mut work, None)?;
             drop(work);
             self.go_on(next);
         }
         Ok(0)
+    }
+
+    /// Whether it is about to show a picture without a step, of a run whose samples are away.
+    pub(super) fn arrives_away(&self) -> bool {
+        let work = self.core.work.lock();
+        matches!(self.ticket, Ticket::Seek { target, .. } if target as usize == work.run.step_index())
+            && work.run.away().is_some()
+    }
+
+    /// Whether the step that comes next is the one to be seen.
+    pub(super) fn shows_next(&self) -> bool {
+        self.core.work.lock().run.step_index() as u32 + 1 >= self.ticket.reaches()
     }
 
     /// The timestep that the model is asked about next.
@@ -227,6 +268,20 @@ impl Request {
             self.go_on(next);
         }
         Ok(())
+    }
+
+    /// Takes the step that `who` made of the samples it has. After an error the request is still to be
+    /// failed.
+    pub(super) fn answer_away(&mut self, who: u64, shown: &[f32]) -> Result<()> {
+        if let Answered::Settled(next) = self.core.answer_away(self.ticket, who, shown)? {
+            self.go_on(next);
+        }
+        Ok(())
+    }
+
+    /// Ends it if it is not wanted any more.
+    pub(super) fn drop_unwanted(&mut self) {
+        self.is_settled |= !self.core.progress.wants(self.ticket);
     }
 
     fn go_on(&mut self, next: Option<Ticket>) {

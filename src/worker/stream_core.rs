@@ -136,6 +136,10 @@ pub(crate) struct StreamCore {
     /// By the parity of the reset. The seed of reset n is overwritten by reset n + 2, and by then the
     /// tickets of n are worthless; so whoever holds a ticket that counts reads the right one.
     seeds: [AtomicU64; 2],
+    /// Those who look at the run: while there are any, its samples are here or about to be.
+    pub(super) guests: AtomicU32,
+    /// The samples are away and wanted here.
+    pub(super) is_called_home: AtomicBool,
     /// Held by whoever starts an epoch.
     pub(super) epoch_lock: Mutex<()>,
     pub(super) work: Mutex<Work>,
@@ -187,6 +191,8 @@ impl StreamCore {
             membership: Membership::default(),
             origin: AtomicU64::new(Origin::default().pack()),
             seeds: [AtomicU64::new(seed), AtomicU64::new(seed)],
+            guests: AtomicU32::new(0),
+            is_called_home: AtomicBool::new(false),
             epoch_lock: Mutex::new(()),
             frames: Frames::new(options.format, model)?,
             pace: Mutex::new(Pace::new(steps)),
@@ -299,16 +305,20 @@ impl StreamCore {
     /// Host: publishes the picture of a run that no worker touches yet.
     fn show(&self, epoch: u32) -> Result<()> {
         let work = self.work.lock();
-        self.draw(&work.run, epoch, work.run.step_index() as u32)?.publish();
+        self.draw(self.shown_of(&work.run), epoch, work.run.step_index() as u32)?.publish();
         Ok(())
     }
 
-    /// Draws the run's picture as the next frame.
-    pub(super) fn draw(&self, run: &Run, epoch: u32, step: u32) -> Result<Drawn<'_>> {
-        let shown = match self.options.preview {
+    /// What the stream shows of a run whose samples are here.
+    pub(super) fn shown_of<'a>(&self, run: &'a Run) -> &'a [f32] {
+        match self.options.preview {
             Preview::PredOriginalSample => run.x0(),
             Preview::Sample => run.sample(),
-        };
+        }
+    }
+
+    /// Draws a picture as the next frame.
+    pub(super) fn draw(&self, shown: &[f32], epoch: u32, step: u32) -> Result<Drawn<'_>> {
         self.frames.draw(shown, epoch, step, self.steps())
     }
 
@@ -342,6 +352,28 @@ impl StreamCore {
         drop(lock);
         self.waiters.fetch_sub(1, Ordering::SeqCst);
         outcome
+    }
+
+    /// Host: waits until the worker has heard the call home.
+    pub(super) fn wait_until_home(&self) {
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        let mut lock = self.wait_lock.lock();
+        loop {
+            // As in `wait`.
+            fence(Ordering::SeqCst);
+            if !self.is_called_home.load(Ordering::SeqCst) {
+                break;
+            }
+            self.settled.wait(&mut lock);
+        }
+        drop(lock);
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Worker: the samples are here, or lost.
+    pub(super) fn came_home(&self) {
+        self.is_called_home.store(false, Ordering::SeqCst);
+        self.notify();
     }
 
     /// Records that what was in flight failed, unless it is no longer wanted.

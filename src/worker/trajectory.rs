@@ -5,7 +5,26 @@ use crate::model::ModelConfig;
 use crate::run::{Branch, Run, RunStart, RunState};
 
 use super::stream_core::{Options, StreamCore, Work};
-use super::sync::MutexGuard;
+use super::sync::{MutexGuard, Ordering};
+
+/// Has the worker bring the samples of a stream home, and waits for that.
+pub(super) type Home<'a> = dyn Fn() -> Result<()> + 'a;
+
+/// Whoever looks at a run. The worker takes no samples away meanwhile.
+struct Guest<'a>(&'a StreamCore);
+
+impl<'a> Guest<'a> {
+    fn of(core: &'a StreamCore) -> Self {
+        core.guests.fetch_add(1, Ordering::SeqCst);
+        Self(core)
+    }
+}
+
+impl Drop for Guest<'_> {
+    fn drop(&mut self) {
+        self.0.guests.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 impl StreamCore {
     /// Host: goes to `step`, whatever was going on. True where that discarded what was in flight. The
@@ -33,8 +52,8 @@ impl StreamCore {
     /// have been chosen already. Allocates. Blocks while the worker takes a step's result.
     ///
     /// Errors: `InvalidArgument` where there is no such step or nothing would differ; `OutOfMemory`.
-    pub(crate) fn branch(&self, branch: Branch) -> Result<(Run, Options)> {
-        let work = self.settled_work()?;
+    pub(super) fn branch(&self, branch: Branch, home: &Home<'_>) -> Result<(Run, Options)> {
+        let work = self.settled_work(home)?;
         let run = &work.run;
         let target = branch.step as usize;
         let is_of_run = target < run.steps();
@@ -72,8 +91,12 @@ impl StreamCore {
     /// takes a step's result.
     ///
     /// Errors: `InvalidArgument` where the timesteps of the run are still to be chosen.
-    pub(crate) fn look_at_run<T>(&self, look: impl FnOnce(&Run) -> Result<T>) -> Result<T> {
-        let work = self.settled_work()?;
+    pub(super) fn look_at_run<T>(
+        &self,
+        home: &Home<'_>,
+        look: impl FnOnce(&Run) -> Result<T>,
+    ) -> Result<T> {
+        let work = self.settled_work(home)?;
         if work.awaits_director {
             return Err(Error::invalid_argument(
                 "director: found a run whose timesteps are still to be chosen, expected one that has made a step",
@@ -91,8 +114,10 @@ impl StreamCore {
         self.progress.set_paused(paused);
     }
 
-    /// The worker's part, with the last reset applied to it.
-    fn settled_work(&self) -> Result<MutexGuard<'_, Work>> {
+    /// The worker's part, with the last reset applied to it and the run's samples at home; `home` has the
+    /// worker bring them there.
+    fn settled_work(&self, home: &Home<'_>) -> Result<MutexGuard<'_, Work>> {
+        let _guest = Guest::of(self);
         loop {
             let mut work = self.work.lock();
             // So that no reset comes between a look at it and the run. Never waited for with the worker's part in
@@ -100,10 +125,16 @@ impl StreamCore {
             // waits for nobody who waits for the worker.
             if let Some(_starting) = self.epoch_lock.try_lock() {
                 self.catch_up(&mut work)?;
-                return Ok(work);
+                if work.run.away().is_none() {
+                    return Ok(work);
+                }
             }
+            let is_away = work.run.away().is_some();
             drop(work);
-            std::thread::yield_now();
+            match is_away {
+                true => home()?,
+                false => std::thread::yield_now(),
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 mod batching;
 mod director;
 mod frames;
+mod fused;
 mod loading;
 mod samplers;
 mod trajectory;
