@@ -61,9 +61,13 @@ impl Loading<'_> {
                     };
                     return Ok(Committed { session, cache, is_fused: true });
                 }
-                // Without its provider the plain model does not run either.
-                Err(error) if error.kind() == ErrorKind::Provider => return Err(error),
-                Err(error) if self.options.fused_step == FusedStep::On => return Err(error),
+                // What is no fault of the graph's would stop the plain one as well.
+                Err(error)
+                    if self.options.fused_step == FusedStep::On
+                        || !matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Model) =>
+                {
+                    return Err(error);
+                }
                 Err(error) => {
                     self.interrupt.check()?;
                     let text = format!("steps are not fused: {error}");

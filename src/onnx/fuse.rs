@@ -50,6 +50,10 @@ pub(super) fn is_added(name: &str) -> bool {
 pub(super) fn addition(bytes: &[u8], overrides: &ModelOverrides, model: &str) -> Result<Vec<u8>> {
     let refuse = |reason: String| Error::new(ErrorKind::Unsupported, format!("{model}: {reason}"));
     let declared = Declared::of(bytes);
+    if declared.opset == 0 {
+        let text = format!("{model}: not an ONNX model, or one that names no operator set");
+        return Err(Error::new(ErrorKind::Model, text));
+    }
     if declared.opset < OLDEST_OPSET {
         return Err(refuse(format!(
             "a fused step needs opset {OLDEST_OPSET} or newer, found {}",

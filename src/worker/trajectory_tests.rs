@@ -470,7 +470,8 @@ fn a_branch_is_the_same_before_it_and_another_after_it() {
     let expected = straight(&core);
     for (stand, step) in [(8, 5), (2, 5), (5, 5), (12, 0)] {
         bench.seek(&core, stand);
-        let (run, options) = core.branch(Branch { step, seed: 77, variation: 0.0 }).unwrap();
+        let (run, options) =
+            core.branch(Branch { step, seed: 77, variation: 0.0 }, &|| Ok(())).unwrap();
         let branch = Arc::new(StreamCore::new(&model(), run, options).unwrap());
         core.share_checkpoints(&branch, step);
         bench.seek(&branch, step);
@@ -484,10 +485,10 @@ fn a_branch_is_the_same_before_it_and_another_after_it() {
         assert_eq!(sample(&core), expected[stand as usize], "its source is as it was");
     }
     let plain = stream(Sampler::Ddim, 3);
-    let error = plain.branch(Branch { step: 4, seed: 7, variation: 0.0 }).unwrap_err();
+    let error = plain.branch(Branch { step: 4, seed: 7, variation: 0.0 }, &|| Ok(())).unwrap_err();
     assert!(error.message().starts_with("variation: found 0, but ddim draws no noise"), "{error}");
-    plain.branch(Branch { step: 4, seed: 7, variation: 0.3 }).unwrap();
-    let error = core.branch(Branch { step: 12, seed: 7, variation: 0.0 }).unwrap_err();
+    plain.branch(Branch { step: 4, seed: 7, variation: 0.3 }, &|| Ok(())).unwrap();
+    let error = core.branch(Branch { step: 12, seed: 7, variation: 0.0 }, &|| Ok(())).unwrap_err();
     assert!(error.message().contains("step: found 12, expected"), "{error}");
 }
 
