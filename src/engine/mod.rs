@@ -20,8 +20,8 @@ use crate::run::Run;
 use crate::worker::{Loaded, Options, StreamCore, Worker, helpers, set_own_priority};
 
 pub use crate::onnx::{
-    CacheUse, ConvSearch, CudaOptions, CudaStream, DeviceInfo, FusedStep, HostStream, LoadStage, ModelFile,
-    ModelFiles, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider,
+    CacheUse, ConvSearch, CudaOptions, CudaStream, DeviceInfo, FusedStep, HostStream, LoadStage,
+    ModelFile, ModelFiles, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider,
 };
 pub use crate::pacing::Easing;
 pub use crate::run::Branch;

@@ -15,7 +15,7 @@ use super::guard::{address_size, borrow, choose, expect_zero, guard, null, optio
 use super::log::{LOG_LEVELS, ddpm_log_callback, host_log};
 use super::result::{DDPM_OK, DDPM_TIMEOUT, ddpm_result};
 use super::stream_desc::by_field;
-use crate::engine::{Engine, EngineConfig, ModelSource, Provider, ThreadPriority};
+use crate::engine::{Engine, EngineConfig, FusedStep, ModelSource, Provider, ThreadPriority};
 use crate::error::{Error, Result};
 use crate::prediction::PredictionType;
 
@@ -68,6 +68,21 @@ pub const DDPM_PRIORITY_LOW: u32 = 1;
 const PRIORITIES: [(u32, &str, ThreadPriority); 2] = [
     (DDPM_PRIORITY_DEFAULT, "DDPM_PRIORITY_DEFAULT", ThreadPriority::Inherited),
     (DDPM_PRIORITY_LOW, "DDPM_PRIORITY_LOW", ThreadPriority::Low),
+];
+
+/// `fused_step`: as ON with CUDA where the model allows it, as OFF with the CPU, which it makes slower.
+pub const DDPM_FUSED_AUTO: u32 = 0;
+/// The arithmetic of a step is part of the model's graph: a run of it makes the whole step, and the samples
+/// of a stream stay where the model runs, while the same streams go on together. A model that does not
+/// allow that is an error of the load.
+pub const DDPM_FUSED_ON: u32 = 1;
+/// The model predicts, and the library makes the step. The pictures are those of ON within 1e-5.
+pub const DDPM_FUSED_OFF: u32 = 2;
+
+const FUSED_STEPS: [(u32, &str, FusedStep); 3] = [
+    (DDPM_FUSED_AUTO, "DDPM_FUSED_AUTO", FusedStep::Auto),
+    (DDPM_FUSED_ON, "DDPM_FUSED_ON", FusedStep::On),
+    (DDPM_FUSED_OFF, "DDPM_FUSED_OFF", FusedStep::Off),
 ];
 
 /// A timeout that never comes.
@@ -145,6 +160,10 @@ pub struct ddpm_engine_desc {
     /// Handed to the three. Must be good for use from another thread until the load has ended, see
     /// `ddpm_open_file_callback`.
     pub files_user_data: *mut c_void,
+    /// Whether a run of the model makes the whole step: one of `DDPM_FUSED_*`.
+    pub fused_step: u32,
+    /// Kept for later versions; leave it 0.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), begins with struct_size; integers, raw pointers and optional function pointers,
@@ -217,6 +236,8 @@ unsafe fn engine_config(desc: &ddpm_engine_desc) -> Result<EngineConfig> {
     config.max_batch = desc.max_batch;
     config.cache_dir = cache.map(PathBuf::from);
     config.thread_priority = choose("desc.thread_priority", desc.thread_priority, &PRIORITIES)?;
+    config.fused_step = choose("desc.fused_step", desc.fused_step, &FUSED_STEPS)?;
+    expect_zero("desc.reserved", desc.reserved.into(), "in this version")?;
     config.log_level = choose("desc.log_level", desc.log_level, &LOG_LEVELS)?;
     config.log = host_log(desc.log, desc.log_user_data);
     config.overrides.prediction_type =

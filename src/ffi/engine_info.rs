@@ -88,6 +88,10 @@ pub struct ddpm_engine_info {
     /// keeps weights in other files, of the digests of them all: its own, then theirs in the order of
     /// their names.
     pub fingerprint: *const c_char,
+    /// 1: a run of the model makes the whole step, see `ddpm_engine_desc.fused_step`. 0: it does not.
+    pub fused_step: u32,
+    /// Kept for later versions; written as 0.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), begins with struct_size; integers and raw pointers.
@@ -168,6 +172,8 @@ pub unsafe extern "C" fn ddpm_engine_get_info(
             },
             cache_reason: texts.cache_reason.as_ptr(),
             fingerprint: texts.fingerprint.as_ptr(),
+            fused_step: u32::from(found.is_fused),
+            reserved: 0,
         };
         // SAFETY: checked above.
         unsafe { descriptor::write(&value, info, "info") }?;

@@ -41,8 +41,13 @@ pub struct ddpm_engine_status {
     /// READY. It never goes back. It follows how long the stages usually take and moves in steps: no
     /// promise about time.
     pub progress: f32,
+    /// How often the sample of a stream, or all that its sampler keeps, has been copied between the memory
+    /// of the host and where the model runs. Twice a step where steps are not fused
+    /// (`ddpm_engine_info.fused_step`); else only where streams join, leave or seek, or a state is kept for
+    /// that. Pictures do not count.
+    pub host_copies: u64,
     /// Kept for later versions; written as 0.
-    pub reserved: [u32; 4],
+    pub reserved: [u32; 2],
 }
 
 // SAFETY: repr(C), begins with struct_size; numbers only.
@@ -84,7 +89,8 @@ pub unsafe extern "C" fn ddpm_engine_get_status(
                 LoadStage::Done => DDPM_LOAD_DONE,
             },
             progress: found.fraction,
-            reserved: [0; 4],
+            host_copies: engine.engine.host_copies(),
+            reserved: [0; 2],
         };
         // SAFETY: the host passes NULL or a struct as large as its struct_size says.
         unsafe { descriptor::write(&value, status, "status") }?;
