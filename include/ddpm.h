@@ -223,12 +223,12 @@ COST
 #define DDPM_ENGINE_DESC_INIT                                                                      \
     { sizeof(ddpm_engine_desc), 0, DDPM_NULL, DDPM_NULL, 0, DDPM_NULL, 0, 0, 0, 0, DDPM_NULL,      \
       DDPM_NULL, 0, 0, DDPM_NULL, 0, 0, DDPM_NULL, DDPM_NULL, DDPM_NULL, DDPM_NULL, DDPM_NULL,     \
-      DDPM_NULL }
+      DDPM_NULL, 0, 0 }
 #define DDPM_ENGINE_INFO_INIT                                                                      \
     { sizeof(ddpm_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL, DDPM_NULL,        \
-      0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL }
+      0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL, 0, 0 }
 #define DDPM_ENGINE_STATUS_INIT                                                                    \
-    { sizeof(ddpm_engine_status), 0, 0, 0.0f, { 0 } }
+    { sizeof(ddpm_engine_status), 0, 0, 0.0f, 0, { 0 } }
 #define DDPM_STREAM_DESC_INIT                                                                      \
     { sizeof(ddpm_stream_desc), 0, 0, 0, 0, 0.0f, 0.0f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0.0f,     \
       0, 0, 0, 0, 0.0f, 0.0f, 0, 0, 0, DDPM_NULL, 0, DDPM_NULL, 0, 0, 0, 0, 0, 0, 0 }
@@ -349,6 +349,17 @@ COST
 // Less than that, so that the host's threads come first where all cores are busy. Linux: 5 on the scale
 // of nice. Windows: below normal. Elsewhere it is as DEFAULT, with a warning in the log.
 #define DDPM_PRIORITY_LOW 1
+
+// `fused_step`: as ON with CUDA where the model allows it, as OFF with the CPU, which it makes slower.
+#define DDPM_FUSED_AUTO 0
+
+// The arithmetic of a step is part of the model's graph: a run of it makes the whole step, and the samples
+// of a stream stay where the model runs, while the same streams go on together. A model that does not
+// allow that is an error of the load.
+#define DDPM_FUSED_ON 1
+
+// The model predicts, and the library makes the step. The pictures are those of ON within 1e-5.
+#define DDPM_FUSED_OFF 2
 
 // A timeout that never comes.
 #define DDPM_WAIT_FOREVER 4294967295
@@ -719,6 +730,10 @@ typedef struct {
     // Handed to the three. Must be good for use from another thread until the load has ended, see
     // `ddpm_open_file_callback`.
     void *files_user_data;
+    // Whether a run of the model makes the whole step: one of `DDPM_FUSED_*`.
+    uint32_t fused_step;
+    // Kept for later versions; leave it 0.
+    uint32_t reserved;
 } ddpm_engine_desc;
 
 // What a loaded engine turned out to be. Initialise it with `DDPM_ENGINE_INFO_INIT`. The strings
@@ -770,6 +785,10 @@ typedef struct {
     // keeps weights in other files, of the digests of them all: its own, then theirs in the order of
     // their names.
     const char *fingerprint;
+    // 1: a run of the model makes the whole step, see `ddpm_engine_desc.fused_step`. 0: it does not.
+    uint32_t fused_step;
+    // Kept for later versions; written as 0.
+    uint32_t reserved;
 } ddpm_engine_info;
 
 // How far an engine is. Initialise it with `DDPM_ENGINE_STATUS_INIT`.
@@ -785,8 +804,13 @@ typedef struct {
     // READY. It never goes back. It follows how long the stages usually take and moves in steps: no
     // promise about time.
     float progress;
+    // How often the sample of a stream, or all that its sampler keeps, has been copied between the memory
+    // of the host and where the model runs. Twice a step where steps are not fused
+    // (`ddpm_engine_info.fused_step`); else only where streams join, leave or seek, or a state is kept for
+    // that. Pictures do not count.
+    uint64_t host_copies;
     // Kept for later versions; written as 0.
-    uint32_t reserved[4];
+    uint32_t reserved[2];
 } ddpm_engine_status;
 
 // How a picture is to be revealed. Initialise it with `DDPM_STREAM_DESC_INIT`; everything may stay
