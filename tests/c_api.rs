@@ -45,6 +45,11 @@ fn acquired_frames_are_the_copied_ones_and_stay() {
 }
 
 #[test]
+fn runs_go_back_and_forth_are_put_away_and_branch_off() {
+    holds("trajectory.c", &[]);
+}
+
+#[test]
 fn reveals_take_the_time_they_are_given() {
     holds("playback.c", &[]);
 }

@@ -66,6 +66,8 @@ static void a_run_and_what_comes_of_it(ddpm_engine *engine, uint32_t sampler, pi
     desc.steps = STEPS;
     desc.seed = 11;
     desc.frame_format = shown.frame_format = DDPM_FRAME_PLANAR_F32;
+    /* The model knows the picture; what differs is how far it is. */
+    desc.preview = shown.preview = DDPM_PREVIEW_SAMPLE;
     CHECK_OK(ddpm_stream_create(engine, &desc, &stream));
     for (i = 0; i < STEPS; i++) {
         straight[i] = step(stream);
