@@ -21,7 +21,7 @@ use crate::worker::{Loaded, Options, StreamCore, Worker, helpers, set_own_priori
 
 pub use crate::onnx::{
     CacheUse, ConvSearch, CudaOptions, CudaStream, DeviceInfo, HostStream, LoadStage, ModelFile,
-    ModelFiles, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider,
+    ModelFiles, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, PluginOptions, Provider,
 };
 pub use crate::pacing::Easing;
 pub use crate::run::Branch;
@@ -83,6 +83,7 @@ impl Engine {
             runtime_library,
             provider,
             cuda,
+            plugin,
             threads,
             thread_priority,
             cache_dir,
@@ -106,6 +107,7 @@ impl Engine {
             runtime_library,
             provider,
             cuda,
+            plugin,
             threads,
             overrides,
             weights,

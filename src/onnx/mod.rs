@@ -24,6 +24,7 @@ mod load;
 mod lookup;
 mod metadata;
 mod parts;
+mod plugin;
 mod ports;
 mod progress;
 pub mod protobuf;
@@ -55,6 +56,7 @@ pub use cache::CacheUse;
 pub use cuda::{ConvSearch, CudaOptions, CudaStream, DeviceInfo, HostStream};
 pub use graph::{GraphSummary, Initializer, without_metadata};
 pub use interrupt::Interrupt;
+pub use plugin::PluginOptions;
 pub use progress::{LoadMonitor, LoadStage};
 pub use provider::Provider;
 pub use scheduler_config::SchedulerConfig;
@@ -151,6 +153,8 @@ pub struct OnnxOptions {
     pub provider: Provider,
     /// How CUDA runs it, where it does.
     pub cuda: CudaOptions,
+    /// How a provider that comes as a library of its own is used, where one is asked for.
+    pub plugin: PluginOptions,
     /// Threads inside one operator; 0 is the machine's cores less one, at least one.
     pub threads: u32,
     /// What the caller knows better than the file.
