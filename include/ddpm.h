@@ -26,7 +26,7 @@ GLOSSARY
     seed         the picture's number: same model, sampler, steps and seed, same picture
     strength     how far from its picture a run that starts from one goes: 0 stays, 1 is all steps
     guidance     how hard a picture is pushed towards its class, away from a picture of no class
-    provider     what runs the model: the CPU, or CUDA
+    provider     what runs the model: the CPU, CUDA, or one that comes as a library of its own
     generation   the number of a published frame; a greater one is newer
     playback     a reveal that takes a given time, whatever the machine
     branch       a stream that is another one's run up to a step, and another picture after it
@@ -74,6 +74,15 @@ archive, an encrypted asset. In the last case nothing of it is written to disk:
 
 ddpm_engine_desc.weights_path names a safetensors file whose tensors replace the graph's own: one model,
 many styles.
+
+A host that wants CUDA and nothing else says so, and how; docs/cuda.md tells what has to be there, and an
+error names what is not. All calls to CUDA are made on the engine's own threads: the context that is current
+on a thread of the host's stays what it is.
+
+    ddpm_cuda_desc cuda = DDPM_CUDA_DESC_INIT;
+    cuda.memory_limit = 512u << 20;
+    engine_desc.provider = DDPM_PROVIDER_CUDA;
+    engine_desc.cuda = &cuda;
 
 SAMPLERS
 
@@ -223,10 +232,12 @@ COST
 #define DDPM_ENGINE_DESC_INIT                                                                      \
     { sizeof(ddpm_engine_desc), 0, DDPM_NULL, DDPM_NULL, 0, DDPM_NULL, 0, 0, 0, 0, DDPM_NULL,      \
       DDPM_NULL, 0, 0, DDPM_NULL, 0, 0, DDPM_NULL, DDPM_NULL, DDPM_NULL, DDPM_NULL, DDPM_NULL,     \
-      DDPM_NULL, 0, 0 }
+      DDPM_NULL, DDPM_NULL, DDPM_NULL, DDPM_NULL, 0, 0 }
+#define DDPM_CUDA_DESC_INIT                                                                        \
+    { sizeof(ddpm_cuda_desc), 0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL }
 #define DDPM_ENGINE_INFO_INIT                                                                      \
     { sizeof(ddpm_engine_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL, DDPM_NULL,        \
-      0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL, 0, 0 }
+      0, 0, 0, 0, 0, 0, DDPM_NULL, DDPM_NULL, DDPM_NULL, 0, 0, 0, 0 }
 #define DDPM_ENGINE_STATUS_INIT                                                                    \
     { sizeof(ddpm_engine_status), 0, 0, 0.0f, 0, { 0 } }
 #define DDPM_STREAM_DESC_INIT                                                                      \
@@ -328,6 +339,38 @@ COST
 // CUDA, or an error where it cannot be used.
 #define DDPM_PROVIDER_CUDA 2
 
+// WebGPU, or an error. This and the following come as libraries of their own: see
+// `ddpm_engine_desc.provider_library_path`.
+#define DDPM_PROVIDER_WEBGPU 3
+
+// NVIDIA's TensorRT for RTX, or an error.
+#define DDPM_PROVIDER_TENSORRT_RTX 4
+
+// DirectML, or an error.
+#define DDPM_PROVIDER_DIRECTML 5
+
+// Apple's CoreML, or an error.
+#define DDPM_PROVIDER_COREML 6
+
+// `conv_search`: cuDNN chooses its algorithms by a heuristic; a new batch size costs no search.
+#define DDPM_CONV_SEARCH_HEURISTIC 0
+
+// It tries all of them at the first run of each batch size: seconds, and memory meanwhile.
+#define DDPM_CONV_SEARCH_EXHAUSTIVE 1
+
+// It always takes the same one.
+#define DDPM_CONV_SEARCH_DEFAULT 2
+
+// `stream`: a CUDA stream of the engine's own, of the lowest priority that the device has, so that what
+// else is on it goes first.
+#define DDPM_CUDA_STREAM_LOW 0
+
+// One of the engine's own, of the highest priority.
+#define DDPM_CUDA_STREAM_HIGH 1
+
+// The one that ONNX Runtime makes.
+#define DDPM_CUDA_STREAM_RUNTIME 2
+
 // `prediction_type`: what the model's metadata says.
 #define DDPM_PREDICTION_DEFAULT 0
 
@@ -350,7 +393,7 @@ COST
 // of nice. Windows: below normal. Elsewhere it is as DEFAULT, with a warning in the log.
 #define DDPM_PRIORITY_LOW 1
 
-// `fused_step`: as ON with CUDA where the model allows it, as OFF with the CPU, which it makes slower.
+// `fused_step`: as ON with CUDA where the model allows it, as OFF with the CPU, where it saves nothing.
 #define DDPM_FUSED_AUTO 0
 
 // The arithmetic of a step is part of the model's graph: a run of it makes the whole step, and the samples
@@ -660,6 +703,41 @@ typedef int64_t (*ddpm_read_file_callback)(void *user_data,
 // Closes a file that was opened.
 typedef void (*ddpm_close_file_callback)(void *user_data, void *file);
 
+// How CUDA runs a model. Initialise it with `DDPM_CUDA_DESC_INIT`; everything may stay zero.
+typedef struct {
+    // sizeof(ddpm_cuda_desc); `DDPM_CUDA_DESC_INIT` sets it.
+    uint32_t struct_size;
+    // The device's number, 0 to 63, as CUDA counts: CUDA_VISIBLE_DEVICES counts.
+    uint32_t device;
+    // The most bytes that ONNX Runtime's arena takes on the device, from 64 MiB on; cuDNN's workspace and
+    // CUDA itself come on top. 0: no limit.
+    uint64_t memory_limit;
+    // How cuDNN chooses its algorithms: one of `DDPM_CONV_SEARCH_*`.
+    uint32_t conv_search;
+    // 1: matrix products and convolutions may round to the 10 bits of TF32, which is faster. 0: they do not.
+    uint32_t tf32;
+    // 1: convolutions run with the channels last, which suits tensor cores. 0: they do not.
+    uint32_t prefer_nhwc;
+    // The stream that the model runs on, where `host_stream` is NULL: one of `DDPM_CUDA_STREAM_*`.
+    uint32_t stream;
+    // A stream of the host's to run on, a cudaStream_t or CUstream of that device; it has to live until
+    // `ddpm_engine_destroy` returned. NULL: see `stream`.
+    void *host_stream;
+    // A folder with NVIDIA's libraries, a CUDA toolkit, or a site-packages folder of Python that has
+    // them, UTF-8. NULL looks at the folders in the environment variable DDPM_CUDA_LIBRARIES, beside
+    // ONNX Runtime, in the copy fetched by the project's script, and where the system's loader looks;
+    // these also come after a folder given here.
+    const char *library_path;
+} ddpm_cuda_desc;
+
+// What a provider that comes as a library of its own is told, under its own name for it.
+typedef struct {
+    // UTF-8.
+    const char *key;
+    // UTF-8.
+    const char *value;
+} ddpm_provider_option;
+
 // What an engine is made from. Initialise it with `DDPM_ENGINE_DESC_INIT`, then set either
 // `model_path`, or `model_data` and `model_size`; everything else may stay zero. Nothing in it needs
 // to live longer than the call to `ddpm_engine_create`, except what `log` and the file callbacks need, and
@@ -730,10 +808,18 @@ typedef struct {
     // Handed to the three. Must be good for use from another thread until the load has ended, see
     // `ddpm_open_file_callback`.
     void *files_user_data;
+    // How CUDA runs the model, where it does. NULL: as zeros.
+    const ddpm_cuda_desc *cuda;
+    // The library of a provider that comes as one, UTF-8. NULL looks for it under its usual name beside
+    // ONNX Runtime, beside this library and beside the program; a provider that is part of ONNX Runtime
+    // needs none.
+    const char *provider_library_path;
+    // What that provider is told. NULL: nothing.
+    const ddpm_provider_option *provider_options;
+    // How many there are at `provider_options`.
+    uint32_t provider_option_count;
     // Whether a run of the model makes the whole step: one of `DDPM_FUSED_*`.
     uint32_t fused_step;
-    // Kept for later versions; leave it 0.
-    uint32_t reserved;
 } ddpm_engine_desc;
 
 // What a loaded engine turned out to be. Initialise it with `DDPM_ENGINE_INFO_INIT`. The strings
@@ -741,7 +827,7 @@ typedef struct {
 typedef struct {
     // sizeof(ddpm_engine_info); `DDPM_ENGINE_INFO_INIT` sets it.
     uint32_t struct_size;
-    // What runs the model: `DDPM_PROVIDER_CPU` or `DDPM_PROVIDER_CUDA`.
+    // What runs the model: one of `DDPM_PROVIDER_*`, not AUTO.
     uint32_t provider;
     // Channels of the model's sample: 1, 3 or 4.
     uint32_t channels;
@@ -785,6 +871,12 @@ typedef struct {
     // keeps weights in other files, of the digests of them all: its own, then theirs in the order of
     // their names.
     const char *fingerprint;
+    // The device that runs the model, as its driver calls it; "" for the CPU.
+    const char *device_name;
+    // Its memory in bytes; 0 where that is not known.
+    uint64_t device_memory;
+    // What of it was free after the load; 0 where that is not known.
+    uint64_t free_device_memory;
     // 1: a run of the model makes the whole step, see `ddpm_engine_desc.fused_step`. 0: it does not.
     uint32_t fused_step;
     // Kept for later versions; written as 0.

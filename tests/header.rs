@@ -3,12 +3,13 @@
 use std::path::Path;
 
 /// The files that hold the C API, below `src`, in the order in which a reader of the header meets it.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     "ffi/result",
     "ffi/version",
     "ffi/last_error",
     "ffi/log",
     "ffi/files",
+    "ffi/provider",
     "ffi/engine",
     "ffi/engine_info",
     "ffi/engine_status",

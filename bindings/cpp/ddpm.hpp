@@ -52,6 +52,9 @@ enum class step_outcome : std::int32_t {
 struct engine_desc : ddpm_engine_desc {
     engine_desc() noexcept : ddpm_engine_desc DDPM_ENGINE_DESC_INIT {}
 };
+struct cuda_desc : ddpm_cuda_desc {
+    cuda_desc() noexcept : ddpm_cuda_desc DDPM_CUDA_DESC_INIT {}
+};
 struct stream_desc : ddpm_stream_desc {
     stream_desc() noexcept : ddpm_stream_desc DDPM_STREAM_DESC_INIT {}
 };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::log::{LogLevel, LogSink};
-use crate::onnx::{CudaOptions, FusedStep, ModelOverrides, ModelSource, Provider};
+use crate::onnx::{CudaOptions, FusedStep, ModelOverrides, ModelSource, PluginOptions, Provider};
 use crate::run::{Run, RunStart};
 use crate::sampler::SamplerConfig;
 use crate::worker::{FrameFormat, Preview, Priority, ThreadPriority};
@@ -28,6 +28,8 @@ pub struct EngineConfig {
     pub provider: Provider,
     /// How CUDA runs it, where it does.
     pub cuda: CudaOptions,
+    /// How a provider that comes as a library of its own is used, where one is asked for.
+    pub plugin: PluginOptions,
     /// Threads inside one operator; 0 is the machine's cores less one, at least one.
     pub threads: u32,
     /// How urgent the engine's own threads are. Their affinity is that of the thread that makes the
@@ -62,6 +64,7 @@ impl EngineConfig {
             runtime_library: None,
             provider: Provider::default(),
             cuda: CudaOptions::default(),
+            plugin: PluginOptions::default(),
             threads: 0,
             thread_priority: ThreadPriority::default(),
             cache_dir: None,

@@ -21,7 +21,8 @@ use crate::worker::{Loaded, Options, StreamCore, Worker, helpers, set_own_priori
 
 pub use crate::onnx::{
     CacheUse, ConvSearch, CudaOptions, CudaStream, DeviceInfo, FusedStep, HostStream, LoadStage,
-    ModelFile, ModelFiles, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, Provider,
+    ModelFile, ModelFiles, ModelOverrides, ModelSource, OnnxInfo as EngineInfo, PluginOptions,
+    Provider,
 };
 pub use crate::pacing::Easing;
 pub use crate::run::Branch;
@@ -83,6 +84,7 @@ impl Engine {
             runtime_library,
             provider,
             cuda,
+            plugin,
             threads,
             thread_priority,
             cache_dir,
@@ -107,6 +109,7 @@ impl Engine {
             runtime_library,
             provider,
             cuda,
+            plugin,
             threads,
             overrides,
             weights,

@@ -13,9 +13,12 @@ use super::files::{
 };
 use super::guard::{address_size, borrow, choose, expect_zero, guard, null, optional_text};
 use super::log::{LOG_LEVELS, ddpm_log_callback, host_log};
+use super::provider::{
+    PROVIDERS, cuda_options, ddpm_cuda_desc, ddpm_provider_option, plugin_options,
+};
 use super::result::{DDPM_OK, DDPM_TIMEOUT, ddpm_result};
 use super::stream_desc::by_field;
-use crate::engine::{Engine, EngineConfig, FusedStep, ModelSource, Provider, ThreadPriority};
+use crate::engine::{Engine, EngineConfig, FusedStep, ModelSource, ThreadPriority};
 use crate::error::{Error, Result};
 use crate::prediction::PredictionType;
 
@@ -25,20 +28,6 @@ pub struct ddpm_engine {
     pub(super) engine: Engine,
     pub(super) texts: OnceLock<InfoTexts>,
 }
-
-/// `provider`: CUDA where it can be used, the CPU elsewhere; which one it was, and why, is in
-/// `ddpm_engine_info` and in the log.
-pub const DDPM_PROVIDER_AUTO: u32 = 0;
-/// The CPU.
-pub const DDPM_PROVIDER_CPU: u32 = 1;
-/// CUDA, or an error where it cannot be used.
-pub const DDPM_PROVIDER_CUDA: u32 = 2;
-
-pub(super) const PROVIDERS: [(u32, &str, Provider); 3] = [
-    (DDPM_PROVIDER_AUTO, "DDPM_PROVIDER_AUTO", Provider::Auto),
-    (DDPM_PROVIDER_CPU, "DDPM_PROVIDER_CPU", Provider::Cpu),
-    (DDPM_PROVIDER_CUDA, "DDPM_PROVIDER_CUDA", Provider::Cuda),
-];
 
 /// `prediction_type`: what the model's metadata says.
 pub const DDPM_PREDICTION_DEFAULT: u32 = 0;
@@ -70,7 +59,7 @@ const PRIORITIES: [(u32, &str, ThreadPriority); 2] = [
     (DDPM_PRIORITY_LOW, "DDPM_PRIORITY_LOW", ThreadPriority::Low),
 ];
 
-/// `fused_step`: as ON with CUDA where the model allows it, as OFF with the CPU, which it makes slower.
+/// `fused_step`: as ON with CUDA where the model allows it, as OFF with the CPU, where it saves nothing.
 pub const DDPM_FUSED_AUTO: u32 = 0;
 /// The arithmetic of a step is part of the model's graph: a run of it makes the whole step, and the samples
 /// of a stream stay where the model runs, while the same streams go on together. A model that does not
@@ -160,10 +149,18 @@ pub struct ddpm_engine_desc {
     /// Handed to the three. Must be good for use from another thread until the load has ended, see
     /// `ddpm_open_file_callback`.
     pub files_user_data: *mut c_void,
+    /// How CUDA runs the model, where it does. NULL: as zeros.
+    pub cuda: *const ddpm_cuda_desc,
+    /// The library of a provider that comes as one, UTF-8. NULL looks for it under its usual name beside
+    /// ONNX Runtime, beside this library and beside the program; a provider that is part of ONNX Runtime
+    /// needs none.
+    pub provider_library_path: *const c_char,
+    /// What that provider is told. NULL: nothing.
+    pub provider_options: *const ddpm_provider_option,
+    /// How many there are at `provider_options`.
+    pub provider_option_count: u32,
     /// Whether a run of the model makes the whole step: one of `DDPM_FUSED_*`.
     pub fused_step: u32,
-    /// Kept for later versions; leave it 0.
-    pub reserved: u32,
 }
 
 // SAFETY: repr(C), begins with struct_size; integers, raw pointers and optional function pointers,
@@ -211,13 +208,19 @@ pub unsafe extern "C" fn ddpm_engine_create(
 /// The pointers of `desc` are NULL or valid for reads of what they are documented to hold.
 unsafe fn engine_config(desc: &ddpm_engine_desc) -> Result<EngineConfig> {
     // SAFETY: by this function's contract, for each of them.
-    let (model, weights, external, runtime, cache) = unsafe {
+    let (model, weights, external, runtime, cache, cuda, plugin) = unsafe {
         (
             model_source(desc)?,
             optional_text(desc.weights_path, "desc.weights_path")?,
             optional_text(desc.external_data_path, "desc.external_data_path")?,
             optional_text(desc.runtime_path, "desc.runtime_path")?,
             optional_text(desc.cache_path, "desc.cache_path")?,
+            cuda_options(desc.cuda)?,
+            plugin_options(
+                desc.provider_library_path,
+                desc.provider_options,
+                desc.provider_option_count,
+            )?,
         )
     };
     if let (Some(folder), true) = (external, desc.model_data.is_null()) {
@@ -229,6 +232,7 @@ unsafe fn engine_config(desc: &ddpm_engine_desc) -> Result<EngineConfig> {
     config.weights = weights.map(|name| file_source(desc, name)).transpose()?;
     config.external_data_dir = external.map(PathBuf::from);
     config.provider = choose("desc.provider", desc.provider, &PROVIDERS)?;
+    (config.cuda, config.plugin) = (cuda, plugin);
     config.runtime_library = runtime.map(PathBuf::from);
     config.overrides.width = unless_zero(desc.width);
     config.overrides.height = unless_zero(desc.height);
@@ -237,7 +241,6 @@ unsafe fn engine_config(desc: &ddpm_engine_desc) -> Result<EngineConfig> {
     config.cache_dir = cache.map(PathBuf::from);
     config.thread_priority = choose("desc.thread_priority", desc.thread_priority, &PRIORITIES)?;
     config.fused_step = choose("desc.fused_step", desc.fused_step, &FUSED_STEPS)?;
-    expect_zero("desc.reserved", desc.reserved.into(), "in this version")?;
     config.log_level = choose("desc.log_level", desc.log_level, &LOG_LEVELS)?;
     config.log = host_log(desc.log, desc.log_user_data);
     config.overrides.prediction_type =

@@ -3,9 +3,10 @@
 use std::ffi::{CString, c_char};
 
 use super::descriptor::{self, Versioned};
-use super::engine::{PREDICTIONS, PROVIDERS, ddpm_engine};
+use super::engine::{PREDICTIONS, ddpm_engine};
 use super::guard::{borrow, guard, null};
 use super::last_error::to_c_text;
+use super::provider::PROVIDERS;
 use super::result::{DDPM_OK, ddpm_result};
 use crate::engine::{CacheUse, EngineInfo};
 use crate::error::Error;
@@ -34,6 +35,7 @@ pub(super) struct InfoTexts {
     runtime_path: CString,
     cache_reason: CString,
     fingerprint: CString,
+    device_name: CString,
     classes: Vec<CString>,
 }
 
@@ -44,7 +46,7 @@ pub(super) struct InfoTexts {
 pub struct ddpm_engine_info {
     /// sizeof(ddpm_engine_info); `DDPM_ENGINE_INFO_INIT` sets it.
     pub struct_size: u32,
-    /// What runs the model: `DDPM_PROVIDER_CPU` or `DDPM_PROVIDER_CUDA`.
+    /// What runs the model: one of `DDPM_PROVIDER_*`, not AUTO.
     pub provider: u32,
     /// Channels of the model's sample: 1, 3 or 4.
     pub channels: u32,
@@ -88,6 +90,12 @@ pub struct ddpm_engine_info {
     /// keeps weights in other files, of the digests of them all: its own, then theirs in the order of
     /// their names.
     pub fingerprint: *const c_char,
+    /// The device that runs the model, as its driver calls it; "" for the CPU.
+    pub device_name: *const c_char,
+    /// Its memory in bytes; 0 where that is not known.
+    pub device_memory: u64,
+    /// What of it was free after the load; 0 where that is not known.
+    pub free_device_memory: u64,
     /// 1: a run of the model makes the whole step, see `ddpm_engine_desc.fused_step`. 0: it does not.
     pub fused_step: u32,
     /// Kept for later versions; written as 0.
@@ -115,6 +123,7 @@ fn info_texts(info: &EngineInfo) -> InfoTexts {
             _ => CString::default(),
         },
         fingerprint: to_c_text(&info.fingerprint),
+        device_name: info.device.as_ref().map(|d| to_c_text(&d.name)).unwrap_or_default(),
         classes: info.classes.iter().map(|name| to_c_text(name)).collect(),
     }
 }
@@ -172,6 +181,9 @@ pub unsafe extern "C" fn ddpm_engine_get_info(
             },
             cache_reason: texts.cache_reason.as_ptr(),
             fingerprint: texts.fingerprint.as_ptr(),
+            device_name: texts.device_name.as_ptr(),
+            device_memory: found.device.as_ref().map_or(0, |device| device.memory),
+            free_device_memory: found.device.as_ref().map_or(0, |device| device.free_memory),
             fused_step: u32::from(found.is_fused),
             reserved: 0,
         };

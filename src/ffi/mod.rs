@@ -18,6 +18,7 @@ mod guard;
 mod last_error;
 mod log;
 mod playback;
+mod provider;
 mod result;
 mod sampler;
 mod saved_run;

@@ -15,7 +15,7 @@ use super::library::check_room_for_session;
 use super::load::{Loading, internal};
 use super::parts::Body;
 use super::progress::LoadStage;
-use super::provider::{Device, Provider, register_cuda};
+use super::provider::{Device, Provider, register};
 use super::{FusedStep, fuse};
 
 /// What the runtime says of every graph that it writes. The cache's key is about just that.
@@ -50,7 +50,7 @@ impl Loading<'_> {
         let wanted = match self.options.fused_step {
             FusedStep::On => true,
             FusedStep::Off => false,
-            FusedStep::Auto => provider != Provider::Cpu,
+            FusedStep::Auto => provider == Provider::Cuda,
         };
         if wanted {
             match self.fused(provider) {
@@ -104,8 +104,8 @@ impl Loading<'_> {
         if folder.as_os_str().is_empty() {
             return without("the folder's name is empty".to_owned());
         }
-        if provider == Provider::Cuda {
-            return without("what is optimised for CUDA is not kept".to_owned());
+        if provider != Provider::Cpu {
+            return without(format!("what is optimised for {provider} is not kept"));
         }
         let cache = Cache::new(folder, self.fingerprint, self.runtime);
         let entry = cache.entry();
@@ -164,12 +164,8 @@ impl Loading<'_> {
         let helpers = (self.threads as usize).saturating_sub(1);
         let threads = spawner.map(|spawner| Threads::start(spawner, helpers)).transpose()?;
         check_room_for_session()?;
-        let mut builder = self.builder(graph, threads).map_err(internal)?;
-        let mut device = Device::default();
-        if provider == Provider::Cuda {
-            let Self { options, runtime, .. } = self;
-            (builder, device) = register_cuda(builder, runtime, &options.cuda, &options.log)?;
-        }
+        let builder = self.builder(graph, threads).map_err(internal)?;
+        let (mut builder, device) = register(provider, builder, self.runtime, self.options)?;
         self.interrupt.watch(builder.canceler());
         let from_memory = |bytes: &[u8], builder| {
             Ok::<_, Error>(self.parts.attach(builder, self.interrupt)?.commit_from_memory(bytes))

@@ -316,7 +316,7 @@ fn reason(error: &libloading::Error, path: &Path) -> String {
 }
 
 /// The folder of the library this code is in, then that of the executable.
-fn own_folders() -> Vec<PathBuf> {
+pub(super) fn own_folders() -> Vec<PathBuf> {
     let executable = std::env::current_exe().ok();
     let mut folders: Vec<PathBuf> = [own_library(), executable]
         .into_iter()

@@ -151,8 +151,8 @@ pub(super) fn check_readable(path: &Path) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn provider_fault(error: &Error) -> Error {
-    let message = format!("CUDA: {error} (the same model runs on the CPU)");
+pub(super) fn provider_fault(provider: Provider, error: &Error) -> Error {
+    let message = format!("{provider}: {error} (the same model runs on the CPU)");
     Error::new(ErrorKind::Provider, message)
 }
 

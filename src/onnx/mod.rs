@@ -24,6 +24,7 @@ mod load;
 mod lookup;
 mod metadata;
 mod parts;
+mod plugin;
 mod ports;
 mod progress;
 pub mod protobuf;
@@ -55,6 +56,7 @@ pub use cache::CacheUse;
 pub use cuda::{ConvSearch, CudaOptions, CudaStream, DeviceInfo, HostStream};
 pub use graph::{GraphSummary, Initializer, without_metadata};
 pub use interrupt::Interrupt;
+pub use plugin::PluginOptions;
 pub use progress::{LoadMonitor, LoadStage};
 pub use provider::Provider;
 pub use scheduler_config::SchedulerConfig;
@@ -132,8 +134,8 @@ impl fmt::Debug for Spawner {
 /// forth, and the step is made by this crate. The pictures are the same within 1e-5.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FusedStep {
-    /// With CUDA, where the model allows it; not with the CPU, which it makes slower (see
-    /// `benches/README.md`).
+    /// With CUDA, where the model allows it. Not with the CPU, where it saves nothing (see
+    /// `benches/README.md`), nor with other providers, which need not have f64.
     #[default]
     Auto,
     /// With every provider; a model that does not allow it is an error.
@@ -151,6 +153,8 @@ pub struct OnnxOptions {
     pub provider: Provider,
     /// How CUDA runs it, where it does.
     pub cuda: CudaOptions,
+    /// How a provider that comes as a library of its own is used, where one is asked for.
+    pub plugin: PluginOptions,
     /// Threads inside one operator; 0 is the machine's cores less one, at least one.
     pub threads: u32,
     /// What the caller knows better than the file.

@@ -8,11 +8,13 @@ use ort::session::builder::SessionBuilder;
 use crate::error::Result;
 use crate::log::Logger;
 
+use super::OnnxOptions;
 use super::cuda::{Cuda, CudaOptions, DeviceInfo, refuse};
 use super::cuda_libraries::explain;
 use super::library::Runtime;
 use super::library::nvidia::ComputeStream;
 use super::lookup::cuda_cached;
+use super::plugin::Plugin;
 
 /// What runs a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,15 @@ pub enum Provider {
     Cpu,
     /// CUDA, or an error.
     Cuda,
+    /// WebGPU, or an error. This and the following come as libraries of their own: see
+    /// [`PluginOptions`](super::PluginOptions).
+    WebGpu,
+    /// NVIDIA's TensorRT for RTX, or an error.
+    TensorRtRtx,
+    /// DirectML, or an error.
+    DirectMl,
+    /// Apple's CoreML, or an error.
+    CoreMl,
 }
 
 impl fmt::Display for Provider {
@@ -32,6 +43,10 @@ impl fmt::Display for Provider {
             Self::Auto => "auto",
             Self::Cpu => "CPU",
             Self::Cuda => "CUDA",
+            Self::WebGpu => "WebGPU",
+            Self::TensorRtRtx => "TensorRT RTX",
+            Self::DirectMl => "DirectML",
+            Self::CoreMl => "CoreML",
         })
     }
 }
@@ -42,17 +57,19 @@ pub(super) struct Device {
     /// Kept for the session and dropped after it.
     _stream: Option<ComputeStream>,
     cuda: Option<Cuda>,
+    /// Of a provider that is a library of its own.
+    other: Option<DeviceInfo>,
 }
 
 impl Device {
-    /// Its number; none for the CPU.
+    /// Its number in CUDA; none for others.
     pub(super) fn number(&self) -> Option<i32> {
         self.cuda.as_ref().map(Cuda::number)
     }
 
     /// The device as it is now; none where that is the CPU.
     pub(super) fn info(&self, log: &Logger) -> Option<DeviceInfo> {
-        self.cuda.as_ref().map(|cuda| cuda.device(log))
+        self.cuda.as_ref().map(|cuda| cuda.device(log)).or_else(|| self.other.clone())
     }
 
     /// What the runtime said of it, and what that means.
@@ -64,11 +81,29 @@ impl Device {
     }
 }
 
+/// Has a session to be run by `provider`, which is not `Auto`. Errors: `Provider`.
+pub(super) fn register(
+    provider: Provider,
+    builder: SessionBuilder,
+    runtime: &Runtime,
+    options: &OnnxOptions,
+) -> Result<(SessionBuilder, Device)> {
+    let log = &options.log;
+    match Plugin::of(provider) {
+        Some(plugin) => {
+            let (builder, info) = plugin.register(builder, runtime, &options.plugin, log)?;
+            Ok((builder, Device { other: Some(info), ..Device::default() }))
+        }
+        None if provider == Provider::Cuda => register_cuda(builder, runtime, &options.cuda, log),
+        None => Ok((builder, Device::default())),
+    }
+}
+
 /// Registers CUDA with a session to be.
 ///
 /// Looks first whether the runtime has it at all, because a runtime without it gives a message about
 /// a missing symbol. Errors: `Provider` with what is missing, or with the runtime's reason.
-pub(super) fn register_cuda(
+fn register_cuda(
     builder: SessionBuilder,
     runtime: &Runtime,
     options: &CudaOptions,
@@ -93,7 +128,7 @@ pub(super) fn register_cuda(
     let cuda = Cuda::prepare(runtime, options, log)?;
     let stream = cuda.stream(options.stream)?;
     let provider = options.provider(stream.as_ref());
-    let device = Device { _stream: stream, cuda: Some(cuda) };
+    let device = Device { _stream: stream, cuda: Some(cuda), other: None };
     match builder.with_execution_providers([provider]) {
         Ok(builder) => Ok((builder, device)),
         Err(error) => Err(refuse(device.explain(error.message()))),

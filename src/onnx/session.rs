@@ -54,7 +54,7 @@ const MAX_BINDINGS: usize = 8;
 /// What a loaded model turned out to be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OnnxInfo {
-    /// The provider in use: `Cpu` or `Cuda`, never `Auto`.
+    /// The provider in use, never `Auto`.
     pub provider: Provider,
     /// Why `Auto` uses the CPU and not CUDA; `None` where it did not have to choose.
     pub fallback_reason: Option<String>,
@@ -140,21 +140,13 @@ impl OnnxDenoiser {
         if let ModelSource::Path(path) = source {
             check_readable(path)?;
         }
-        let wants_cuda = options.provider != Provider::Cpu;
+        let wants_cuda = matches!(options.provider, Provider::Auto | Provider::Cuda);
         let runtime = runtime(options.runtime_library.as_deref(), wants_cuda, &options.log)?;
         options.progress.set(LoadStage::Model, 0.0);
         let (parts, fingerprint) = &Parts::gather(source, options, interrupt)?;
         let loading = Loading { source, options, interrupt, runtime, parts, fingerprint, threads };
         let loaded = match options.provider {
             Provider::Cpu => loading.on(Provider::Cpu),
-            Provider::Cuda => loading.on(Provider::Cuda).or_else(|error| {
-                // A model that the CPU does not load either is at fault itself.
-                interrupt.check()?;
-                match error.kind() {
-                    ErrorKind::Provider => Err(error),
-                    _ => loading.on(Provider::Cpu).and_then(|_| Err(provider_fault(&error))),
-                }
-            }),
             Provider::Auto => loading.on(Provider::Cuda).or_else(|error| {
                 interrupt.check()?;
                 let mut loaded = loading.on(Provider::Cpu)?;
@@ -162,6 +154,14 @@ impl OnnxDenoiser {
                 options.log.log(LogLevel::Warning, format!("using the CPU: {reason}"));
                 loaded.info.fallback_reason = Some(reason);
                 Ok(loaded)
+            }),
+            asked => loading.on(asked).or_else(|error| {
+                // A model that the CPU does not load either is at fault itself.
+                interrupt.check()?;
+                match error.kind() {
+                    ErrorKind::Provider => Err(error),
+                    _ => loading.on(Provider::Cpu).and_then(|_| Err(provider_fault(asked, &error))),
+                }
             }),
         }?;
         options.progress.set(LoadStage::Done, 1.0);

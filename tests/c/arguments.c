@@ -42,6 +42,57 @@ static void engine_arguments(const char *models) {
     CHECK_ERROR(ddpm_engine_destroy(NULL), DDPM_ERROR_INVALID_ARGUMENT, "engine: found NULL");
 }
 
+#define CHECK_CUDA(field, value, text)                                                             \
+    do {                                                                                           \
+        ddpm_cuda_desc cuda = DDPM_CUDA_DESC_INIT;                                                 \
+        cuda.field = value;                                                                        \
+        desc.cuda = &cuda;                                                                         \
+        CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, text);        \
+        desc.cuda = NULL;                                                                          \
+    } while (0)
+
+/* What says how a provider runs the model is checked whether that provider is asked for or not. */
+static void provider_arguments(const char *models) {
+    ddpm_engine_desc desc = DDPM_ENGINE_DESC_INIT;
+    ddpm_cuda_desc both = DDPM_CUDA_DESC_INIT;
+    ddpm_provider_option option = {NULL, "value"};
+    ddpm_engine *engine = NULL;
+    desc.model_path = path_in(models, "lin.onnx");
+    desc.provider = DDPM_PROVIDER_CPU;
+
+    CHECK_CUDA(struct_size, 3, "desc.cuda: struct_size is 3");
+    CHECK_CUDA(device, 64, "desc.cuda.device: found 64, expected 0 to 63");
+    CHECK_CUDA(memory_limit, 1, "desc.cuda.memory_limit: found 1 bytes");
+    CHECK_CUDA(conv_search, 3, "desc.cuda.conv_search: found 3");
+    CHECK_CUDA(tf32, 2, "desc.cuda.tf32: found 2");
+    CHECK_CUDA(prefer_nhwc, 2, "desc.cuda.prefer_nhwc: found 2");
+    CHECK_CUDA(stream, 3, "desc.cuda.stream: found 3");
+    CHECK_CUDA(library_path, "", "desc.cuda.library_path: found an empty path");
+    CHECK_CUDA(library_path, "\xFF", "desc.cuda.library_path");
+    both.host_stream = &both;
+    both.stream = DDPM_CUDA_STREAM_HIGH;
+    desc.cuda = &both;
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.cuda.stream: found 1, expected 0");
+    desc.cuda = NULL;
+
+    desc.provider_option_count = 1;
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.provider_options: found NULL");
+    desc.provider_options = &option;
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.provider_options: key: found NULL");
+    desc.provider_option_count = 1025;
+    CHECK_ERROR(ddpm_engine_create(&desc, &engine), DDPM_ERROR_INVALID_ARGUMENT, "desc.provider_option_count: found 1025");
+    CHECK(engine == NULL);
+
+    /* A library that is none of the provider's is named when the model is loaded. */
+    option.key = "key";
+    desc.provider_option_count = 1;
+    desc.provider = DDPM_PROVIDER_WEBGPU;
+    desc.provider_library_path = path_in(models, "lin.onnx");
+    CHECK_OK(ddpm_engine_create(&desc, &engine));
+    CHECK_ERROR(ddpm_engine_wait(engine, DDPM_WAIT_FOREVER), DDPM_ERROR_PROVIDER, "lin.onnx: not a provider library");
+    CHECK_OK(ddpm_engine_destroy(engine));
+}
+
 /* A struct_size that no compiler gives is refused; the bytes behind an honest one are not read. */
 static void struct_sizes(const char *models) {
     struct {
@@ -122,6 +173,7 @@ static void info_arguments(ddpm_engine *engine) {
     CHECK(caller.info.prediction_type == DDPM_PREDICTION_EPSILON && caller.info.threads >= 1);
     CHECK(strcmp(caller.info.fallback_reason, "") == 0 && caller.info.runtime_path[0] != '\0');
     CHECK(strncmp(caller.info.runtime_version, "1.", 2) == 0);
+    CHECK(strcmp(caller.info.device_name, "") == 0 && caller.info.device_memory == 0 && caller.info.free_device_memory == 0);
     for (i = 0; i < sizeof caller.behind; i++) {
         CHECK(caller.behind[i] == 0xCD);
     }
@@ -238,6 +290,7 @@ int main(int argc, char **argv) {
     CHECK(strcmp(ddpm_result_name(DDPM_ERROR_NON_FINITE), "DDPM_ERROR_NON_FINITE") == 0);
     CHECK(strcmp(ddpm_result_name(12345), "unknown ddpm_result") == 0);
     engine_arguments(argv[1]);
+    provider_arguments(argv[1]);
     struct_sizes(argv[1]);
     engine = load_engine(argv[1], "lin.onnx");
     status_arguments(engine);

@@ -178,6 +178,7 @@ fn program(header: &str) -> String {
     main += "int main(int argc, char **argv) {\n    CHECK(argc > 1);\n";
     main += "    good_ddpm_engine_desc.model_path = path_in(argv[1], \"lin.onnx\");\n";
     main += "    good_ddpm_engine_desc.provider = DDPM_PROVIDER_CPU;\n";
+    main += "    good_ddpm_engine_desc.cuda = &good_ddpm_cuda_desc;\n";
     main += "    good_ddpm_playback_desc.duration = 1.0;\n";
     main += "    ask_every_function(argv[1], calls, sizeof calls / sizeof calls[0]);\n    return 0;\n}\n";
     format!("{code}static const call calls[] = {{\n{rows}}};\n\n{main}")

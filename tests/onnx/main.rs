@@ -8,6 +8,7 @@ mod classes;
 #[path = "../common/mod.rs"]
 mod common;
 mod fused;
+mod providers;
 mod scheduler;
 mod sources;
 mod variants;

@@ -148,6 +148,10 @@ pub fn provider_name(provider: Provider) -> &'static str {
         Provider::Auto => "auto",
         Provider::Cpu => "cpu",
         Provider::Cuda => "cuda",
+        Provider::WebGpu => "webgpu",
+        Provider::TensorRtRtx => "tensorrt-rtx",
+        Provider::DirectMl => "directml",
+        Provider::CoreMl => "coreml",
     }
 }
 

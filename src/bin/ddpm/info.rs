@@ -81,9 +81,11 @@ fn text(name: &str, info: &OnnxInfo, defaults: &[String], messages: &[String]) -
         }
     };
     let device = info.device.as_ref().map_or(String::new(), |device| {
-        let mib = |bytes: u64| bytes >> 20;
-        let (free, memory) = (mib(device.free_memory), mib(device.memory));
-        format!(" on {}, {free} of {memory} MiB free", device.name)
+        let memory = match (device.free_memory >> 20, device.memory >> 20) {
+            (_, 0) => String::new(),
+            (free, memory) => format!(", {free} of {memory} MiB free"),
+        };
+        format!(" on {}{memory}", device.name)
     });
     let variance = if model.gives_variance { "given by the model" } else { "not given" };
     let lines = [

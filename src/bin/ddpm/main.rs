@@ -12,6 +12,7 @@ mod output;
 mod picture;
 mod plot;
 mod progress;
+mod provider_options;
 mod run;
 mod sampler_options;
 mod samplers;

@@ -11,10 +11,11 @@ use ddpm::log::{LogLevel, LogSink, Logger};
 use ddpm::model::{Color, ModelConfig};
 use ddpm::noise_schedule::BetaSchedule;
 use ddpm::onnx::{
-    ConvSearch, CudaOptions, CudaStream, ModelOverrides, ModelSource, OnnxDenoiser, OnnxInfo,
-    OnnxOptions, Provider, SchedulerConfig,
+    ModelOverrides, ModelSource, OnnxDenoiser, OnnxInfo, OnnxOptions, SchedulerConfig,
 };
 use ddpm::prediction::PredictionType;
+
+use crate::provider_options::ProviderOptions;
 
 /// How much is said on standard error.
 #[derive(Clone, Copy)]
@@ -45,13 +46,8 @@ impl Console {
 #[derive(Args)]
 #[command(next_help_heading = "Model options")]
 pub struct ModelOptions {
-    /// What runs the model; auto is CUDA where it can be used, else the CPU
-    #[arg(long, default_value = "auto", value_parser = provider())]
-    provider: Provider,
-    /// How CUDA runs it: device=N, memory-limit=MIB, search=heuristic|exhaustive|default, tf32=on|off,
-    /// nhwc=on|off, stream=low|high|runtime, libraries=DIR; separated by commas
-    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
-    cuda: Vec<String>,
+    #[command(flatten)]
+    provider: ProviderOptions,
     /// CPU threads that run the model; 0 is the machine's cores less one
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: u32,
@@ -188,8 +184,7 @@ impl ModelOptions {
             ("--height", self.height.is_some()),
             ("--color", self.color.is_some()),
             ("--threads", self.threads != 0),
-            ("--provider", self.provider != Provider::Auto),
-            ("--cuda", !self.cuda.is_empty()),
+            ("--provider", self.provider.are_given()),
             ("--class-count", self.class_count.is_some()),
             ("--null-label", self.null_label.is_some()),
             ("--sample-input", self.sample_input.is_some()),
@@ -235,8 +230,9 @@ impl ModelOptions {
     pub fn to_load(&self, log: Logger) -> Result<OnnxOptions> {
         Ok(OnnxOptions {
             runtime_library: self.runtime.clone(),
-            provider: self.provider,
-            cuda: cuda(&self.cuda)?,
+            provider: self.provider.provider,
+            cuda: self.provider.cuda()?,
+            plugin: self.provider.plugin()?,
             threads: self.threads,
             overrides: self.overrides()?,
             scheduler_config: self.scheduler.clone(),
@@ -294,58 +290,4 @@ pub fn named<T: Clone + Send + Sync + 'static>(
     parse: fn(&str) -> Result<T>,
 ) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(names).try_map(move |name| parse(&name))
-}
-
-/// The options of `--cuda`. Errors: `InvalidArgument`.
-fn cuda(pairs: &[String]) -> Result<CudaOptions> {
-    let mut options = CudaOptions::default();
-    for pair in pairs {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let refuse = |expected: &str| {
-            Error::invalid_argument(format!("cuda {key}: found \"{value}\", expected {expected}"))
-        };
-        let number = || value.parse::<u32>().map_err(|_| refuse("a number"));
-        let switch = || match value {
-            "on" => Ok(true),
-            "off" => Ok(false),
-            _ => Err(refuse("on or off")),
-        };
-        match key {
-            "device" => options.device = number()?,
-            "memory-limit" => options.memory_limit = u64::from(number()?) << 20,
-            "search" => {
-                options.conv_search = match value {
-                    "heuristic" => ConvSearch::Heuristic,
-                    "exhaustive" => ConvSearch::Exhaustive,
-                    "default" => ConvSearch::Default,
-                    _ => return Err(refuse("heuristic, exhaustive or default")),
-                };
-            }
-            "tf32" => options.tf32 = switch()?,
-            "nhwc" => options.prefer_nhwc = switch()?,
-            "stream" => {
-                options.stream = match value {
-                    "low" => CudaStream::Low,
-                    "high" => CudaStream::High,
-                    "runtime" => CudaStream::Runtime,
-                    _ => return Err(refuse("low, high or runtime")),
-                };
-            }
-            "libraries" => options.libraries = Some(PathBuf::from(value)),
-            _ => {
-                return Err(Error::invalid_argument(format!(
-                    "cuda: found \"{pair}\", expected KEY=VALUE with one of device, memory-limit, search, tf32, nhwc, stream, libraries"
-                )));
-            }
-        }
-    }
-    Ok(options)
-}
-
-fn provider() -> impl TypedValueParser<Value = Provider> {
-    PossibleValuesParser::new(["auto", "cpu", "cuda"]).map(|name| match &*name {
-        "cpu" => Provider::Cpu,
-        "cuda" => Provider::Cuda,
-        _ => Provider::Auto,
-    })
 }
