@@ -161,7 +161,7 @@ fn how_a_model_wants_its_pictures_is_told_from_them() {
     let folder = Folder::new("doctor-fed");
     let sheet = sheet(&folder);
     let said = "the output is v_prediction, but the model is said to predict epsilon";
-    let cases: [Case<'_>; 9] = [
+    let cases: [Case<'_>; 10] = [
         (
             "doctor_v_prediction",
             "--prediction-type epsilon",
@@ -183,13 +183,22 @@ fn how_a_model_wants_its_pictures_is_told_from_them() {
             "doctor_cosine_unsaid",
             "",
             "schedule",
-            &["squaredcos_cap_v2 betas fit better", "by default"],
+            &["betas squaredcos_cap_v2 fit better", "by default"],
         ),
         (
             "doctor_epsilon",
             "--beta-schedule scaled_linear --beta-start 0.00085 --beta-end 0.012",
             "schedule",
-            &["linear 0.0001 to 0.02 betas fit better", "--beta-start 0.0001"],
+            &["betas linear 0.0001 to 0.02 fit better", "--beta-start 0.0001"],
+        ),
+        (
+            "doctor_epsilon",
+            "--num-train-timesteps 500",
+            "schedule",
+            &[
+                "betas linear 0.0001 to 0.02 over 1000 timesteps fit better",
+                "--num-train-timesteps 1000",
+            ],
         ),
     ];
     check_all(&cases, Some(&sheet));

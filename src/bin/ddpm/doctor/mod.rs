@@ -29,6 +29,7 @@ use self::load::{Loaded, load};
 use self::probe::Probe;
 use self::report::{Report, Severity};
 use crate::model_options::ModelOptions;
+use crate::progress::Progress;
 use crate::{describe, print};
 
 #[derive(Args)]
@@ -65,6 +66,22 @@ Each line is a check, what it found, and below it what to do:
   note     good to know, or not checked
   warning  likely wrong, or a limit that hurts
   fault    wrong: the pictures will be, or nothing runs
+
+The checks:
+  file, external, metadata, scheduler   what the file is and says, all that is wrong with it
+  load, runtime, roles                  which input is what, and what runs it
+  batch     1 to 4 items run, and each gives the same alone and in any company
+  timestep  the output depends on it; a number that an export traced is a constant
+  size      which multiples run, where the graph leaves the size open
+  finite    no NaN or infinity at timesteps from 0 to T - 1
+  scale     how much the output varies on pure noise
+  classes   the output depends on the label, and every label runs
+  run       ten DDIM steps end in a picture within the range
+  prediction, and with --images time-unit, range, order, schedule: the pictures are noised, and what
+            explains the output best is compared with what is said. Each assumption is tried where the
+            noise hides as much of a picture, so that none has it easier
+
+Where the model does not load with what is said of it, the checks go on without that.
 
 Everything but the time of a run is the same again for the same seed on the same machine.
 
@@ -113,6 +130,14 @@ impl Doctor {
         Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
+    /// A check that the model did not let end is a fault, and no reason to leave out the others.
+    fn say_end(&self, check: &'static str, done: Result<()>, report: &mut Report) {
+        if let Err(error) = done {
+            let says = format!("the check broke off: {}", short(&error, &self.model));
+            report.fault(check, says, "see the other faults first");
+        }
+    }
+
     /// All checks that run the model; gives how long a run takes. Errors: pictures that cannot be read.
     fn examine(
         &self,
@@ -130,11 +155,11 @@ impl Doctor {
             .transpose()?;
         let schedule_is_stated =
             !metadata::defaults(said).any(|text| text.contains("beta_schedule"));
-        let guard = |check: &'static str, done: Result<()>, report: &mut Report| {
-            if let Err(error) = done {
-                let says = format!("the check broke off: {}", short(&error, &self.model));
-                report.fault(check, says, "see the other faults first");
-            }
+        let steps = 7 + if pictures.is_some() { prediction::STEPS } else { 0 };
+        let mut progress = Progress::new(steps, "checks");
+        let mut guard = |check: &'static str, done: Result<()>, report: &mut Report| {
+            progress.step();
+            self.say_end(check, done, report);
         };
         guard("batch", inputs::check_batch(probe, report), report);
         guard("timestep", inputs::check_timestep(probe, report), report);
@@ -142,12 +167,15 @@ impl Doctor {
         guard("finite", values::check_finite(probe, report), report);
         guard("scale", values::check_scale(probe, report), report);
         guard("classes", inputs::check_classes(probe, report), report);
+        guard("run", values::check_run(probe, report), report);
         let done = match pictures {
-            Some(pictures) => prediction::on_pictures(probe, pictures, schedule_is_stated, report),
+            Some(pictures) => {
+                let told = (&mut progress, &mut *report);
+                prediction::on_pictures(probe, pictures, schedule_is_stated, told)
+            }
             None => prediction::on_noise(probe, report),
         };
-        guard("prediction", done, report);
-        guard("run", values::check_run(probe, report), report);
+        self.say_end("prediction", done, report);
         Ok(values::speed(probe).unwrap_or(Value::Null))
     }
 }

@@ -11,6 +11,7 @@ use super::probe::{Probe, all_finite, correlation};
 use super::report::{Report, Severity};
 use super::residual::{Explained, Feeding, TYPES, Trial};
 use crate::describe;
+use crate::progress::Progress;
 
 /// Another assumption is better where it leaves less than this share of the noise that ours leaves. The
 /// right one of a trained model leaves a quarter to two thirds; what is unlike by chance, nine tenths.
@@ -18,6 +19,9 @@ const BETTER: f64 = 0.8;
 /// Of a schedule, which the shipped model tells from its nearest rival by 0.63: between these it is
 /// likely and no more.
 const SURELY_BETTER: f64 = 0.67;
+
+/// The most steps of progress that [`on_pictures`] makes.
+pub const STEPS: u64 = 7 + 10;
 
 /// A type explains the output where its mean share is at least this; chance gives 0 or less.
 const EXPLAINS: f64 = 0.3;
@@ -70,7 +74,7 @@ pub fn on_pictures(
     probe: &mut Probe,
     pictures: Pictures,
     schedule_is_stated: bool,
-    report: &mut Report,
+    (progress, report): (&mut Progress, &mut Report),
 ) -> Result<()> {
     for remark in &pictures.remarks {
         report.note("images", remark.clone(), "");
@@ -98,6 +102,7 @@ pub fn on_pictures(
     let (mut best, mut fed) = (ours, Feeding::OURS);
     let left_of_ours = best.left[best.best()];
     for feeding in others {
+        progress.step();
         let Some(other) = trial.explained(probe, &schedule, feeding)? else {
             continue;
         };
@@ -123,7 +128,14 @@ pub fn on_pictures(
         );
         return Ok(());
     }
-    check_schedule(probe, &trial, fed, (kind, best.left[kind]), schedule_is_stated, report)
+    check_schedule(
+        probe,
+        &trial,
+        fed,
+        (kind, best.left[kind]),
+        schedule_is_stated,
+        (progress, report),
+    )
 }
 
 fn say_type(probe: &Probe, explained: &Explained, count: usize, report: &mut Report) {
@@ -199,9 +211,10 @@ fn say_feeding(probe: &Probe, fed: Feeding, ours: f64, left: f64, report: &mut R
     }
 }
 
-/// The schedules that are common, with their common ends.
-fn candidates() -> [BetaSchedule; 6] {
-    [
+/// The schedules that are common, with their common ends: for the T that is said, and for those that are
+/// common too.
+fn candidates(timesteps: usize) -> Vec<(BetaSchedule, usize)> {
+    let mut all: Vec<(BetaSchedule, usize)> = [
         BetaSchedule::DDPM,
         BetaSchedule::Linear { beta_start: 0.00085, beta_end: 0.012 },
         BetaSchedule::ScaledLinear { beta_start: 0.00085, beta_end: 0.012 },
@@ -209,6 +222,18 @@ fn candidates() -> [BetaSchedule; 6] {
         BetaSchedule::Sigmoid { beta_start: 1e-4, beta_end: 0.02 },
         BetaSchedule::Laplace,
     ]
+    .map(|schedule| (schedule, timesteps))
+    .into();
+    if timesteps != 1000 {
+        all.push((BetaSchedule::DDPM, 1000));
+        all.push((BetaSchedule::SquaredcosCapV2, 1000));
+    }
+    if timesteps != 4000 {
+        // Nichol and Dhariwal 2021, whose linear betas are those of T = 1000 times 1000 / T.
+        all.push((BetaSchedule::Linear { beta_start: 2.5e-5, beta_end: 0.005 }, 4000));
+        all.push((BetaSchedule::SquaredcosCapV2, 4000));
+    }
+    all
 }
 
 fn check_schedule(
@@ -217,37 +242,48 @@ fn check_schedule(
     feeding: Feeding,
     (kind, ours): (usize, f64),
     is_stated: bool,
-    report: &mut Report,
+    (progress, report): (&mut Progress, &mut Report),
 ) -> Result<()> {
     let stated = probe.model().beta_schedule.clone();
     let timesteps = probe.model().num_train_timesteps;
-    let mut best: Option<(BetaSchedule, f64)> = None;
+    let mut best: Option<(String, String, f64)> = None;
     let mut figures = serde_json::Map::new();
-    for candidate in candidates() {
-        if candidate == stated && !probe.model().rescale_betas_zero_snr {
+    for (candidate, length) in candidates(timesteps) {
+        progress.step();
+        if (&candidate, length) == (&stated, timesteps) && !probe.model().rescale_betas_zero_snr {
             continue;
         }
-        let schedule = NoiseSchedule::new(&candidate, timesteps)?;
-        let Some(explained) = trial.explained(probe, &schedule, feeding)? else {
-            continue;
+        let schedule = NoiseSchedule::new(&candidate, length)?;
+        let explained = match trial.explained(probe, &schedule, feeding) {
+            Ok(Some(explained)) => explained,
+            // A timestep beyond its own T may be more than a model takes.
+            Err(_) if length > timesteps => continue,
+            Ok(None) => continue,
+            Err(error) => return Err(error),
         };
         let left = explained.left[kind];
-        figures.insert(words(&candidate), json!(left / ours));
-        if best.as_ref().is_none_or(|(_, least)| left < *least) {
-            best = Some((candidate, left));
+        let mut name = words(&candidate);
+        let mut flags = flags(&candidate);
+        if length != timesteps {
+            name += &format!(" over {length} timesteps");
+            flags += &format!(" --num-train-timesteps {length}");
+        }
+        figures.insert(name.clone(), json!(left / ours));
+        if best.as_ref().is_none_or(|(_, _, least)| left < *least) {
+            best = Some((name, flags, left));
         }
     }
     let source = if is_stated { "stated" } else { "taken by default" };
     let name = describe::schedule_text(probe.model());
     match best {
-        Some((other, left)) if left < BETTER * ours => {
+        Some((other, flags, left)) if left < BETTER * ours => {
             let severity =
                 if left < SURELY_BETTER * ours { Severity::Fault } else { Severity::Warning };
             report.push(
                 "schedule",
                 severity,
-                format!("{} betas fit better than {name} ({source}): they leave {:.2} times as much noise", words(&other), left / ours),
-                format!("set ddpm.beta_schedule and its ends in the export, or load with --beta-schedule {}", flags(&other)),
+                format!("betas {other} fit better than {name} ({source}): they leave {:.2} times as much noise", left / ours),
+                format!("set ddpm.beta_schedule, its ends and ddpm.num_train_timesteps in the export, or load with --beta-schedule {flags}"),
             );
         }
         _ => {
