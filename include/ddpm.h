@@ -1384,7 +1384,7 @@ ddpm_result ddpm_stream_seek(ddpm_stream *stream,
 // seeking to that step, shows frames as this one does, and does not play. This one goes on as it was.
 //
 // `*branch` is written on success only; it is destroyed like any stream. Allocates all that the new stream will use, and
-// blocks for as long as the worker takes a step's result (not while the model runs). Any thread. Errors:
+// blocks for as long as the worker takes a step's result (with a fused step, for a run of the model). Any thread. Errors:
 // INVALID_ARGUMENT, with the field, for a NULL, a descriptor that is not initialised, a step that the run does
 // not make, or where nothing would differ (another seed
 // without a variation, and a sampler that draws no noise from there on); ENGINE_CLOSED; OUT_OF_MEMORY.
@@ -1399,9 +1399,10 @@ ddpm_result ddpm_stream_branch(ddpm_stream *stream,
 //
 // `*size` is the number of bytes. `dst` may be NULL: then that is all this call tells. It stays the same while no
 // step is finished and grows by little with each; `dst_size` may be larger. Allocates, and blocks for as long
-// as the worker takes a step's result (not while the model runs): for tools, not for a frame. Outputs are
-// written on success only. Any thread. Errors: INVALID_ARGUMENT for NULL, and where `dst_size` is below
-// `*size`; ENGINE_CLOSED; OUT_OF_MEMORY.
+// as the worker takes a step's result (with a fused step, for a run of the model): for tools, not for a frame.
+// Outputs are written on success only. Any thread. Errors: INVALID_ARGUMENT for NULL,
+// where `dst_size` is below `*size`, and before the first step of a stream with a director, whose timesteps are
+// still to be chosen; ENGINE_CLOSED; OUT_OF_MEMORY.
 DDPM_API
 ddpm_result ddpm_stream_save(ddpm_stream *stream,
                              void *dst,

@@ -19,9 +19,10 @@ use crate::error::Error;
 ///
 /// `*size` is the number of bytes. `dst` may be NULL: then that is all this call tells. It stays the same while no
 /// step is finished and grows by little with each; `dst_size` may be larger. Allocates, and blocks for as long
-/// as the worker takes a step's result (not while the model runs): for tools, not for a frame. Outputs are
-/// written on success only. Any thread. Errors: INVALID_ARGUMENT for NULL, and where `dst_size` is below
-/// `*size`; ENGINE_CLOSED; OUT_OF_MEMORY.
+/// as the worker takes a step's result (with a fused step, for a run of the model): for tools, not for a frame.
+/// Outputs are written on success only. Any thread. Errors: INVALID_ARGUMENT for NULL,
+/// where `dst_size` is below `*size`, and before the first step of a stream with a director, whose timesteps are
+/// still to be chosen; ENGINE_CLOSED; OUT_OF_MEMORY.
 ///
 /// # Safety
 /// `stream` is NULL or a live handle; `dst` is NULL or valid for writes of `dst_size` bytes; `size` is NULL

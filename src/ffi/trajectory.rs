@@ -55,7 +55,7 @@ pub unsafe extern "C" fn ddpm_stream_seek(stream: *mut ddpm_stream, step: u32) -
 /// seeking to that step, shows frames as this one does, and does not play. This one goes on as it was.
 ///
 /// `*branch` is written on success only; it is destroyed like any stream. Allocates all that the new stream will use, and
-/// blocks for as long as the worker takes a step's result (not while the model runs). Any thread. Errors:
+/// blocks for as long as the worker takes a step's result (with a fused step, for a run of the model). Any thread. Errors:
 /// INVALID_ARGUMENT, with the field, for a NULL, a descriptor that is not initialised, a step that the run does
 /// not make, or where nothing would differ (another seed
 /// without a variation, and a sampler that draws no noise from there on); ENGINE_CLOSED; OUT_OF_MEMORY.

@@ -4,6 +4,7 @@
 //! and class. This module must not know the queue.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ndarray::{ArrayView4, ArrayViewMut4};
 
@@ -15,6 +16,7 @@ use super::contained;
 use super::lots::Lots;
 use super::request::Request;
 use super::stream_core::StreamCore;
+use super::sync::{AtomicU64, Ordering};
 
 /// What a call of the model is watched by.
 pub(super) struct Watch<'a> {
@@ -74,8 +76,8 @@ pub(super) struct Batch {
     padded: Padded,
     /// Samples that lie where the model runs.
     lots: Lots,
-    /// Samples that went to the model and came back by themselves.
-    copies: u64,
+    /// How often a sample, or all that is kept of one, has gone to the model or come from there.
+    copies: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -110,8 +112,15 @@ impl Batch {
             output: Vec::new(),
             padded: Padded::default(),
             lots: Lots::new(denoiser.config()),
-            copies: 0,
+            copies: Arc::default(),
         }
+    }
+
+    /// Counts copies there.
+    pub(super) fn counting(mut self, copies: &Arc<AtomicU64>) -> Self {
+        self.copies = Arc::clone(copies);
+        self.lots.count(copies);
+        self
     }
 
     /// The sizes worth a first call before they are needed, smallest first; 1 has had its own.
@@ -276,7 +285,7 @@ impl Batch {
         let labels = &self.labels[labels];
         let output = &mut self.output[range.start * output_item..range.end * output_item];
         let size = self.rules.fixed.unwrap_or(range.len());
-        self.copies += 2 * range.len() as u64;
+        self.copies.fetch_add(2 * range.len() as u64, Ordering::Relaxed);
         let predict = |denoiser: &mut dyn Denoiser,
                        sample: &[f32],
                        timesteps: &[f64],
@@ -319,11 +328,6 @@ impl Batch {
         members.dedup();
         let members: Vec<&Request> = members.into_iter().map(|index| &requests[index]).collect();
         watch.over(&members, || self.call(range.clone(), denoiser)).map(|_| ())
-    }
-
-    /// How often a sample, or all that is kept of one, has gone to the model or come from there.
-    pub(super) fn copies(&self) -> u64 {
-        self.copies + self.lots.copies()
     }
 
     /// Brings home the samples of a stream, or of all where none is given.

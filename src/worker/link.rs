@@ -149,6 +149,11 @@ impl<I> Link<I> {
 
     /// Has the worker bring the stream's samples here. Blocks until it did, for a run of the model at most.
     fn call_home(&self, core: &Arc<StreamCore>) -> Result<()> {
+        if std::thread::current().id() == self.worker.id() {
+            return Err(Error::invalid_argument(
+                "the run of a fused step cannot be had from the engine's own log callback: take it from another thread",
+            ));
+        }
         core.is_called_home.store(true, Ordering::SeqCst);
         self.queue(core)?;
         // The worker empties the queue after it has seen `closing`, as below.

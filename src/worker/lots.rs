@@ -13,7 +13,7 @@ use crate::step::{RowMatrix, STATE_PARTS};
 use super::batch::{Watch, reserve};
 use super::request::Request;
 use super::stream_core::{Preview, StreamCore};
-use super::sync::Ordering;
+use super::sync::{AtomicU64, Ordering};
 
 /// Places that are kept. Streams that step by themselves have one each.
 const MAX_PLACES: usize = 16;
@@ -38,7 +38,7 @@ pub(super) struct Lots {
     lots: Vec<Lot>,
     calls: u64,
     /// States of samples that went to the model or came from there.
-    copies: u64,
+    copies: Arc<AtomicU64>,
     state: Vec<f32>,
     noise: Vec<f32>,
     shown: Vec<f32>,
@@ -63,7 +63,7 @@ impl Lots {
             item: model.channels * model.height * model.width,
             lots: Vec::new(),
             calls: 0,
-            copies: 0,
+            copies: Arc::default(),
             state: Vec::new(),
             noise: Vec::new(),
             shown: Vec::new(),
@@ -107,9 +107,9 @@ impl Lots {
         done
     }
 
-    /// How often the state of a sample has gone to the model or come from there.
-    pub(super) fn copies(&self) -> u64 {
-        self.copies
+    /// Counts copies there.
+    pub(super) fn count(&mut self, copies: &Arc<AtomicU64>) {
+        self.copies = Arc::clone(copies);
     }
 
     /// Brings home the samples of a stream, or of all where none is given.
@@ -298,7 +298,7 @@ impl Lots {
             Ok(())
         })?;
         if !stays {
-            self.copies += requests.len() as u64;
+            self.copies.fetch_add(requests.len() as u64, Ordering::Relaxed);
         }
         Ok(match (was_made, is_finite) {
             (false, _) => Made::Nothing,
@@ -338,7 +338,7 @@ impl Lots {
         let len = size * STATE_PARTS * self.item;
         reserve(&mut self.state, len)?;
         self.state.resize(len, 0.0);
-        self.copies += size as u64;
+        self.copies.fetch_add(size as u64, Ordering::Relaxed);
         fused.fetch(place, &mut self.state)
     }
 

@@ -112,7 +112,7 @@ struct Shared<I> {
     /// Seconds that a step takes lately, an f64; 0 until one was made.
     step_time: AtomicU64,
     /// See [`Worker::copies`].
-    copies: AtomicU64,
+    copies: Arc<AtomicU64>,
 }
 
 /// The thread and its queue. Dropping it closes it.
@@ -257,7 +257,7 @@ impl<I> Shared<I> {
             stopper,
             streams: Arc::new(AtomicUsize::new(0)),
             step_time: AtomicU64::new(0),
-            copies: AtomicU64::new(0),
+            copies: Arc::default(),
         }
     }
 
@@ -340,7 +340,7 @@ fn serve<I>(
         }
         Err(error) => return fail_until_closed(shared, inbox, Vec::new(), error),
     };
-    let mut batch = Batch::new(denoiser.as_ref(), max_batch);
+    let mut batch = Batch::new(denoiser.as_ref(), max_batch).counting(&shared.copies);
     let mut to_warm = batch.sizes_to_warm().into_iter().peekable();
     let mut director = Director::default();
     let (mut requests, mut called) = (Vec::new(), Vec::new());
@@ -348,7 +348,6 @@ fn serve<I>(
         called.append(&mut take_in(&mut requests, inbox.drain()));
         for core in called.drain(..) {
             batch.bring_home(Some(&core), denoiser.as_mut());
-            shared.copies.store(batch.copies(), Ordering::Relaxed);
             core.came_home();
         }
         requests.retain_mut(Request::renew);
@@ -376,7 +375,6 @@ fn serve<I>(
             // What the panic left behind in the model is unknown, so it is not called again.
             return fail_until_closed(shared, inbox, requests, panic);
         }
-        shared.copies.store(batch.copies(), Ordering::Relaxed);
         inbox.worked();
     }
     batch.bring_home(None, denoiser.as_mut());
