@@ -23,7 +23,6 @@ sys.path.insert(0, str(ROOT / "benches"))
 from compare import NETWORKS, SAME, SHARE, Header, difference, net_size, output_of, worker_prepare  # noqa: E402
 
 SAMPLERS = ("ddim", "ddpm")
-STEPS = 50
 SEED = 7
 COLD = 5
 PERIOD, WORK = 1 / 60, 4e-3
@@ -109,9 +108,9 @@ class Library:
         names = [name for name in self.number if re.fullmatch(r"DDPM_FUSED\w*_" + str(fused).upper(), name)]
         return self.number[names[0]] if names else 0
 
-    def stream(self, engine, sampler):
+    def stream(self, engine, sampler, steps):
         desc = self.struct(
-            "ddpm_stream_desc", sampler=self.number[f"DDPM_SAMPLER_{sampler.upper()}"], steps=STEPS, seed=SEED,
+            "ddpm_stream_desc", sampler=self.number[f"DDPM_SAMPLER_{sampler.upper()}"], steps=steps, seed=SEED,
             spacing=self.number["DDPM_SPACING_LEADING"], clip=self.number["DDPM_CLIP_RANGE"], clip_range=1.0,
         )  # fmt: skip
         stream = ctypes.c_void_p()
@@ -125,7 +124,7 @@ class Library:
         return getattr(status, "host_copies", None)
 
 
-def worker_pictures(library, onnx_file, size, provider, fused):
+def worker_pictures(library, onnx_file, size, provider, fused, steps):
     """The pictures of both samplers, and how the engine got there."""
     ours = Library(library)
     engine, info = ours.engine(onnx_file, provider, fused)
@@ -138,7 +137,7 @@ def worker_pictures(library, onnx_file, size, provider, fused):
         "fused": getattr(info, "fused", None), "reason": ctypes.string_at(info.fallback_reason).decode(),
     }  # fmt: skip
     for sampler in SAMPLERS:
-        stream, before = ours.stream(engine, sampler), ours.host_copies(engine)
+        stream, before = ours.stream(engine, sampler, steps), ours.host_copies(engine)
         while ours.check(ours.lib.ddpm_step(stream)) != ours.number["DDPM_DONE"]:
             ours.check(ours.lib.ddpm_stream_wait(stream, ctypes.c_uint32(ours.number["DDPM_WAIT_FOREVER"])))
         ours.check(ours.lib.ddpm_stream_copy_frame(stream, pixels, ctypes.c_uint64(len(pixels)), ctypes.c_uint64(0), None))
@@ -252,7 +251,7 @@ def worker_frames(library, onnx_file, provider, frames):
     """Times of the host's own work in a loop of 60 frames a second: alone, and with a step in every frame."""
     draw, ours = renderer(provider), Library(library)
     engine, _ = ours.engine(onnx_file, provider)
-    stream, result = ours.stream(engine, "ddim"), {"idle": [], "stepping": []}
+    stream, result = ours.stream(engine, "ddim", 1000), {"idle": [], "stepping": []}
     for turn in range(4):
         kind, seconds = ("idle", "stepping")[turn % 2], []
         due = time.perf_counter()
@@ -330,7 +329,7 @@ class Acceptance:
     def pictures(self, model, files):
         """Correctness, and where the samples stay."""
         options, size = self.options, net_size(model)
-        common = {"library": str(options.library), "onnx_file": files["onnx_file"], "size": size}
+        common = {"library": str(options.library), "onnx_file": files["onnx_file"], "size": size, "steps": options.steps}
         try:
             expected = self.work("pictures", provider="cpu", fused="off", **common)
         except Failed as reason:
@@ -354,10 +353,10 @@ class Acceptance:
                 if not same:
                     self.faults.append(f"{what}, {sampler}: another picture")
                 verdict = f"±{worst} of 255" if same else f"DIFFERS: {share:.1%}, by up to {worst}"
-                allowed = f"{STEPS} steps beside the CPU; allowed: ±{SAME[model]} for all but {SHARE:.0%} of the values"
+                allowed = f"{options.steps} steps beside the CPU; allowed: ±{SAME[model]} for all but {SHARE:.0%} of the values"
                 self.row(f"{what}, {sampler}", verdict, allowed)
                 copies = found["copies"][sampler]
-                counted = "not counted by this build" if copies is None else f"{copies} in {STEPS} steps"
+                counted = "not counted by this build" if copies is None else f"{copies} in {options.steps} steps"
                 self.row(f"{what}, {sampler}: host_copies", counted, "copies of the state to or from the host")
 
     def speed(self, model, files):
