@@ -32,6 +32,8 @@ mod provider;
 mod reading;
 mod resolve;
 mod roles;
+#[cfg(test)]
+mod roles_tests;
 mod scheduler_class;
 mod scheduler_config;
 mod scheduler_json;
@@ -162,9 +164,11 @@ pub struct OnnxOptions {
     /// A safetensors file whose tensors take the place of the graph's initializers of the same names: one
     /// graph, many styles. Each has the shape of what it replaces, and its type, or one of float32, float16 and
     /// bfloat16 for a float32 or float16; what becomes float16 is rounded to nearest. A tensor without an
-    /// initializer is refused; initializers without a tensor stay. The model's golden checksum is then not
-    /// looked at, but the one under `ddpm.golden` in the file's metadata. The file may be
-    /// [`Served`](ModelSource::Served) as a model may.
+    /// initializer is refused; initializers without a tensor stay. Exporters rename and fold some of what a
+    /// network has (`torch.onnx.export` does with normalisation and linear layers), so the file of a style is
+    /// made of the initializers of its own export. The model's golden checksum is then not looked at, but the
+    /// one under `ddpm.golden` in the file's metadata. The file may be [`Served`](ModelSource::Served) as a
+    /// model may.
     pub weights: Option<ModelSource>,
     /// The folder that a model in memory has its external data in, or below. `None` refuses a model that has
     /// any. One that has a place of its own takes none.

@@ -22,7 +22,9 @@ pub enum ModelSource {
     /// as they are until the model is loaded.
     Shared(Arc<dyn AsRef<[u8]> + Send + Sync>),
     /// A file that the host serves, as from an archive or an encrypted asset; it serves the model's external
-    /// data too. Nothing is written to disk. A `scheduler_config.json` is not asked for.
+    /// data too. Nothing is written to disk but what a cache is asked for. All of it is in memory during the
+    /// load, beside what ONNX Runtime makes of it, which takes no single tensor above 2 GiB so; from files it
+    /// does. A `scheduler_config.json` is not asked for.
     Served {
         /// The name to open, as the host knows it.
         name: String,

@@ -138,6 +138,7 @@ int main(int argc, char **argv) {
     archive served = {0};
     file model, style;
     FILE *stream;
+    int i;
     CHECK(argc > 2);
     served.main_thread = pthread_self();
     model = read_whole("pack/m.onnx", path_in(argv[1], "external.onnx"));
@@ -241,5 +242,8 @@ int main(int argc, char **argv) {
     refused(&desc, DDPM_ERROR_MODEL, "tensor \"half\": found shape [1, 3, 8, 8], expected [] as", "lin.onnx");
     desc.weights_path = "\xff";
     not_created(&desc, "desc.weights_path");
+    for (i = 0; i < served.count; i++) {
+        free(served.files[i].bytes);
+    }
     return 0;
 }

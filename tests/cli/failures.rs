@@ -95,6 +95,28 @@ fn what_cannot_be_written_is_refused_before_the_model_is_loaded() {
 }
 
 #[test]
+fn what_a_provider_is_told_is_checked_before_it_is_asked_for() {
+    let all = "device=1,memory-limit=64,search=exhaustive,tf32=on,nhwc=off,stream=high,libraries=x";
+    let lin = model("lin");
+    let info = |options: &str| command("info", &lin, options, None);
+    info(&format!("--cuda {all} --provider-option a=b --provider-library x")).ok();
+    for (options, named) in [
+        ("--cuda device=x", "cuda device: found \"x\", expected a number"),
+        ("--cuda device=64", "cuda.device: found 64, expected 0 to 63"),
+        ("--cuda memory-limit=1", "cuda.memory_limit: found 1048576 bytes"),
+        ("--cuda search=fast", "cuda search: found \"fast\", expected heuristic, exhaustive"),
+        ("--cuda tf32=1", "cuda tf32: found \"1\", expected on or off"),
+        ("--cuda nhwc", "cuda nhwc: found \"\", expected on or off"),
+        ("--cuda stream=none", "cuda stream: found \"none\", expected low, high or runtime"),
+        ("--cuda libraries=", "cuda.libraries: found an empty path"),
+        ("--cuda speed=high", "cuda: found \"speed=high\", expected KEY=VALUE"),
+        ("--provider-option =b", "provider-option: found \"=b\", expected KEY=VALUE"),
+    ] {
+        check(info(options), 2, &[named]);
+    }
+}
+
+#[test]
 fn a_negative_number_is_refused_as_a_value_of_its_option() {
     let folder = Folder::new("cli-negative");
     let output = folder.0.join("x.png");

@@ -89,5 +89,22 @@ ln -s "$fetched/libcublas.so.13" "$fetched/libcurand.so.10" "$scratch/site/nvidi
 say "two libraries in a site-packages folder, named by an option" "CUDA: cuda" "$driver" -- --cuda "libraries=$scratch/site"
 say "the same, named by DDPM_CUDA_LIBRARIES" "CUDA: cuda" "$driver" "DDPM_CUDA_LIBRARIES=$scratch/site"
 
+# A plug-in with everything beside it, loaded RTLD_LOCAL from another folder; then with one library taken away.
+cc -std=c99 -Wall -Wextra -Werror -I"$root/include" "$root/tests/cuda/plugin_host.c" -o "$scratch/host" -ldl
+mkdir "$scratch/plugin"
+cp "$(dirname "$tool")/libddpm.so" "$scratch/plugin/"
+ln -s "$fetched"/*.so* "$scratch/plugin/"
+plugin() {
+    code=0
+    said=$(cd / && env -i DDPM_CACHE=/nowhere "$driver" "$scratch/host" "$scratch/plugin/libddpm.so" "$model" 2>&1) || code=$?
+    printf '%s:\n%s\n' "$1" "$said" | sed "s|$scratch/plugin|PLUGIN|g; 2,\$s|^|    |"
+    case $said in *"$2"*) [ $code -eq 4 ] && return ;; esac
+    printf 'NOT AS EXPECTED (exit code %s, expected the text: %s)\n' $code "$2"
+    failures=$((failures + 1))
+}
+plugin "a plug-in with everything beside it" "CUDA: cuda"
+rm "$scratch/plugin/libcudnn_cnn.so.9"
+plugin "a plug-in without libcudnn_cnn.so.9 beside it" "libcudnn_cnn.so.9 (cuDNN 9, package nvidia-cudnn-cu13) not found"
+
 [ $failures -eq 0 ] || { echo "$failures not as expected"; exit 1; }
 echo "all as expected"

@@ -180,6 +180,6 @@ fn a_fused_step_checks_what_it_is_given() {
     }
     assert!(steps.fetch(0, &mut vec![0.0; state.len()]).is_err());
     assert!(steps.step(0, base()).unwrap());
-    assert!(steps.fetch(0, &mut vec![0.0; 3]).is_err());
+    assert!(steps.fetch(0, &mut [0.0; 3]).is_err());
     assert!(steps.fetch(1, &mut vec![0.0; state.len()]).is_err());
 }

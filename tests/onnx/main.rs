@@ -329,63 +329,6 @@ fn a_golden_checksum_is_verified_at_load() {
 }
 
 #[test]
-fn what_is_no_model_is_refused_by_name() {
-    let folder = Folder::new("no-model");
-    let load = |name: &str| OnnxDenoiser::load(&ModelSource::from(&folder.0.join(name)), &cpu());
-    std::fs::write(folder.0.join("text.onnx"), "this is text, not a model\n").unwrap();
-    std::fs::write(folder.0.join("empty.onnx"), "").unwrap();
-    let cut = std::fs::read(model("oracle")).unwrap();
-    std::fs::write(folder.0.join("cut.onnx"), &cut[..cut.len() * 6 / 10]).unwrap();
-    for name in ["text.onnx", "empty.onnx", "cut.onnx"] {
-        let error = load(name).expect_err(name);
-        assert_eq!(error.kind(), ErrorKind::Model, "{error}");
-        assert!(error.to_string().contains(name), "{error}");
-    }
-    for name in ["absent.onnx", ""] {
-        let error = load(name).expect_err(name);
-        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-        assert!(error.to_string().contains(name), "{error}");
-    }
-}
-
-#[test]
-fn bytes_in_memory_are_a_model_too() {
-    let bytes: Arc<[u8]> = std::fs::read(model("lin")).unwrap().into();
-    let mut denoiser = OnnxDenoiser::load(&ModelSource::Bytes(bytes), &cpu()).unwrap();
-    let (sample, output) = predict(&mut denoiser, &[0.0]).unwrap();
-    assert_eq!(output, sample * 0.5);
-    let junk: Arc<[u8]> = Arc::from(&b"junk"[..]);
-    let error = OnnxDenoiser::load(&ModelSource::Bytes(junk), &cpu()).unwrap_err();
-    assert!(error.to_string().starts_with("model of 4 bytes in memory: "), "{error}");
-}
-
-#[test]
-fn a_path_with_accents_and_cjk_works() {
-    let folder = Folder::new("utf8");
-    let path = folder.0.join("modèle-拡散-Größe.onnx");
-    std::fs::copy(model("lin"), &path).unwrap();
-    let cache_dir = Some(folder.0.join("mémoire-記憶"));
-    let load = || {
-        OnnxDenoiser::load(
-            &ModelSource::from(&path),
-            &OnnxOptions { cache_dir: cache_dir.clone(), ..cpu() },
-        )
-    };
-    assert_eq!(load().unwrap().info().cache, CacheUse::Written);
-    assert_eq!(load().unwrap().info().cache, CacheUse::Hit);
-}
-
-#[test]
-fn external_data_that_is_missing_is_named() {
-    let folder = Folder::new("external");
-    let path = folder.0.join("external.onnx");
-    std::fs::copy(model("external"), &path).unwrap();
-    let error = OnnxDenoiser::load(&ModelSource::from(&path), &cpu()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Model);
-    assert!(error.to_string().contains("external.onnx.data"), "{error}");
-}
-
-#[test]
 fn cuda_on_a_runtime_without_it_is_an_error_and_auto_says_why_it_took_the_cpu() {
     let source = ModelSource::from(&model("lin"));
     let started = Instant::now();

@@ -40,6 +40,63 @@ fn in_folder(folder: &Path, bytes: Vec<u8>, cache: Option<&Path>) -> Result<Onnx
 }
 
 #[test]
+fn what_is_no_model_is_refused_by_name() {
+    let folder = Folder::new("no-model");
+    let load = |name: &str| OnnxDenoiser::load(&ModelSource::from(&folder.0.join(name)), &cpu());
+    std::fs::write(folder.0.join("text.onnx"), "this is text, not a model\n").unwrap();
+    std::fs::write(folder.0.join("empty.onnx"), "").unwrap();
+    let cut = std::fs::read(model("oracle")).unwrap();
+    std::fs::write(folder.0.join("cut.onnx"), &cut[..cut.len() * 6 / 10]).unwrap();
+    for name in ["text.onnx", "empty.onnx", "cut.onnx"] {
+        let error = load(name).expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::Model, "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    for name in ["absent.onnx", ""] {
+        let error = load(name).expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn bytes_in_memory_are_a_model_too() {
+    let bytes: Arc<[u8]> = std::fs::read(model("lin")).unwrap().into();
+    let mut denoiser = OnnxDenoiser::load(&ModelSource::Bytes(bytes), &cpu()).unwrap();
+    let (sample, output) = predict(&mut denoiser, &[0.0]).unwrap();
+    assert_eq!(output, sample * 0.5);
+    let junk: Arc<[u8]> = Arc::from(&b"junk"[..]);
+    let error = OnnxDenoiser::load(&ModelSource::Bytes(junk), &cpu()).unwrap_err();
+    assert!(error.to_string().starts_with("model of 4 bytes in memory: "), "{error}");
+}
+
+#[test]
+fn a_path_with_accents_and_cjk_works() {
+    let folder = Folder::new("utf8");
+    let path = folder.0.join("modèle-拡散-Größe.onnx");
+    std::fs::copy(model("lin"), &path).unwrap();
+    let cache_dir = Some(folder.0.join("mémoire-記憶"));
+    let load = || {
+        OnnxDenoiser::load(
+            &ModelSource::from(&path),
+            &OnnxOptions { cache_dir: cache_dir.clone(), ..cpu() },
+        )
+    };
+    assert_eq!(load().unwrap().info().cache, CacheUse::Written);
+    assert_eq!(load().unwrap().info().cache, CacheUse::Hit);
+}
+
+#[test]
+fn external_data_that_is_missing_is_named() {
+    let folder = Folder::new("external");
+    let path = folder.0.join("external.onnx");
+    std::fs::copy(model("external"), &path).unwrap();
+    let error = OnnxDenoiser::load(&ModelSource::from(&path), &cpu()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Model);
+    assert!(error.to_string().contains("external.onnx.data"), "{error}");
+}
+
+#[test]
 fn external_data_lies_beside_the_model_or_below_and_nowhere_else() {
     let folder = Folder::new("external-place");
     let (_, data) = external();
@@ -77,6 +134,35 @@ fn external_data_lies_beside_the_model_or_below_and_nowhere_else() {
             }
         }
     }
+}
+
+/// As a download tool lays out a model whose weights are in folders of their own.
+#[cfg(unix)]
+#[test]
+fn links_below_the_model_may_lead_to_where_its_own_link_does() {
+    let folder = Folder::new("external-links");
+    let (blobs, other) = (folder.0.join("blobs"), folder.0.join("other"));
+    let names = folder.0.join("snapshots/1/unet");
+    for made in [&blobs, &other, &names.join("a/bc/de")] {
+        fs::create_dir_all(made).unwrap();
+    }
+    let (_, data) = external();
+    fs::write(blobs.join("77"), located("a/bc/de/weight.bin")).unwrap();
+    fs::write(blobs.join("88"), &data).unwrap();
+    fs::write(other.join("99"), &data).unwrap();
+    let link = std::os::unix::fs::symlink::<&Path, &Path>;
+    let (model, weights) = (names.join("m.onnx"), names.join("a/bc/de/weight.bin"));
+    link(Path::new("../../../blobs/77"), &model).unwrap();
+    link(Path::new("../../../../../../blobs/88"), &weights).unwrap();
+    let load = || OnnxDenoiser::load(&ModelSource::from(&model), &cpu());
+    halves(load());
+    fs::remove_file(&weights).unwrap();
+    link(Path::new("../../../../../../other/99"), &weights).unwrap();
+    let text = load().unwrap_err().to_string();
+    assert!(
+        text.contains("weight.bin\": a link to") && text.contains("other/99, outside"),
+        "{text}"
+    );
 }
 
 #[test]
