@@ -5,7 +5,7 @@
 
 use ddpm::rng::{Purpose, fill_standard_normal};
 
-use super::protobuf::Message;
+use ddpm::onnx::protobuf::Message;
 
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;

@@ -8,11 +8,6 @@ pub mod graph;
 pub mod host;
 pub mod models;
 pub mod numbers;
-// The wire format of ONNX files, as the trainer writes them. Its unit tests run there: a benchmark has
-// no harness for them.
-#[allow(unused_imports)]
-#[path = "../../training/src/export/protobuf.rs"]
-mod protobuf;
 
 use ddpm::engine::{Engine, EngineConfig, Provider, StepOutcome, Stream, StreamConfig};
 use ddpm::error::{Error, ErrorKind, Result};

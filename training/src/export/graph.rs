@@ -9,11 +9,11 @@
 use anyhow::Result;
 
 use super::nodes::{FLOAT, Nodes, float, int, ints};
-use super::protobuf::Message;
 use crate::forward::frequency;
 use crate::network::{Conv, Layers, UNetConfig, unet};
 use crate::ops::group_norm::EPSILON;
 use crate::parameters::Parameters;
+use ddpm::onnx::protobuf::Message;
 
 /// Version of the operator set; any ONNX Runtime since 1.12 has it.
 pub const OPSET: i64 = 17;

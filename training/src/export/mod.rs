@@ -2,7 +2,6 @@
 
 mod graph;
 mod nodes;
-mod protobuf;
 
 use std::path::Path;
 
@@ -18,7 +17,7 @@ use crate::checkpoint::write_atomically;
 use crate::config::Config;
 use crate::forward::BurnDenoiser;
 use crate::parameters::Parameters;
-use protobuf::Message;
+use ddpm::onnx::protobuf::Message;
 
 /// The oldest format with everything the graph uses.
 const IR_VERSION: i64 = 8;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::protobuf::Message;
+use ddpm::onnx::protobuf::Message;
 
 pub const FLOAT: i64 = 1;
 const INT64: i64 = 7;
