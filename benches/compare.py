@@ -37,7 +37,7 @@ import sys
 import time
 import tomllib
 
-from training_speed import child, unet
+from training_speed import child, load_onnx, unet
 
 # As there: what is large is imported in child processes only.
 
@@ -96,7 +96,6 @@ def output_of(net):
 def worker_prepare(model, onnx_file, weights_file, threads):
     """Writes the network's weights, and its ONNX file where there is none yet; compares the two."""
     import numpy as np
-    import onnx
     import onnxruntime
     import torch
 
@@ -106,14 +105,7 @@ def worker_prepare(model, onnx_file, weights_file, threads):
     sample, timestep = torch.randn(1, 3, net_size(model), net_size(model)), torch.tensor([500])
     with torch.inference_mode():
         if model == "portraits":
-            tensors = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(onnx_file).graph.initializer}
-            state = {}
-            for name, expected in net.state_dict().items():
-                stored = name if name in tensors else name.replace(".weight", ".gamma").replace(".bias", ".beta")
-                value = torch.from_numpy(np.array(tensors[stored]))
-                # Matrices are stored [in, out]; the scales of normalisations [c, 1, 1].
-                state[name] = (value.T if value.dim() == 2 else value).reshape(expected.shape).contiguous()
-            net.load_state_dict(state, strict=True)
+            load_onnx(net, onnx_file)
         else:
             size = run(sample, timestep).std()
             net.conv_out.weight /= size

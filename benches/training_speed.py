@@ -170,6 +170,22 @@ def load(net, checkpoint, prefix):
     net.load_state_dict(state, strict=True)
 
 
+def load_onnx(net, model):
+    """Fills `net` from the initialisers of an export of ddpm-train, which have the names of the checkpoint."""
+    import numpy as np
+    import onnx
+    import torch
+
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(model).graph.initializer}
+    state = {}
+    for name, expected in net.state_dict().items():
+        stored = name if name in tensors else name.replace(".weight", ".gamma").replace(".bias", ".beta")
+        value = torch.from_numpy(np.array(tensors[stored]))
+        # Matrices are stored [in, out].
+        state[name] = (value.T if value.dim() == 2 else value).reshape(expected.shape).contiguous()
+    net.load_state_dict(state, strict=True)
+
+
 def worker_check(config, folder, threads):
     """Compares `net` with the graph that ddpm-train exported, over the layouts and timesteps."""
     import onnxruntime

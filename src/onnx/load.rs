@@ -15,7 +15,7 @@ use super::fingerprint::Fingerprint;
 use super::fuse::is_added;
 use super::interrupt::Interrupt;
 use super::library::Runtime;
-use super::metadata::{GOLDEN, Metadata};
+use super::metadata::{GOLDEN, Metadata, PREFIX};
 use super::parts::Parts;
 use super::ports::Port;
 use super::progress::LoadStage;
@@ -57,12 +57,31 @@ impl Loading<'_> {
         let log = &options.log;
         if let Some(golden) = &parts.golden {
             // That of the model is of its own weights.
+            let count = pairs.len();
             pairs.retain(|(key, _)| key != GOLDEN);
+            if golden.is_none() && pairs.len() < count {
+                let text = format!("{name}: not verified, as {GOLDEN} is of weights that it had");
+                log.log(LogLevel::Info, text);
+            }
             pairs.extend(golden.iter().map(|text| (GOLDEN.to_owned(), text.clone())));
         }
         let metadata = Metadata::parse(&pairs, &name, log)?;
         let scheduler = scheduler_of(source, options)?;
         let shape = roles.shape(overrides, &metadata, &name)?;
+        for (key, said, given, side) in [
+            ("height", metadata.height, overrides.height, shape.height),
+            ("width", metadata.width, overrides.width, shape.width),
+        ] {
+            if let (Some(said), None) = (said, given)
+                && said != side
+            {
+                let input = &roles.sample.name;
+                let text = format!(
+                    "{name}: metadata {PREFIX}{key} is {said}, but input \"{input}\" is fixed to {side}; taking that"
+                );
+                log.log(LogLevel::Warning, text);
+            }
+        }
         let fixed_batch = roles.fixed_batch(&inputs, &name)?;
         let classes = classes(roles.label.as_ref(), &metadata.classes, overrides, &name, log)?;
         let whole_timesteps = roles.timestep.is_whole();

@@ -115,11 +115,10 @@ def shapes():
     for batch in (1, 2):
         nodes, constants = baked(batch)
         plain(f"batch_{batch}_baked", nodes=nodes, constants=constants)
-    # Back to the sample's own shape, so that the graph says nothing of it.
-    nodes, constants = baked(1)
-    plain("batch_1_hidden", nodes=[
-        *nodes[:-1], node("Reshape", ["loose", "baked"], ["one"]), node("Shape", ["sample"], ["shape"]),
-        node("Reshape", ["one", "shape"], ["out_sample"])], constants=constants)
+        # Back to the sample's own shape, so that the graph says nothing of it.
+        plain(f"batch_{batch}_hidden", nodes=[
+            *nodes[:-1], node("Reshape", ["loose", "baked"], ["one"]), node("Shape", ["sample"], ["shape"]),
+            node("Reshape", ["one", "shape"], ["out_sample"])], constants=constants)
     plain("batch_of_the_timestep", timestep=("timestep", I64, [2]))
     plain("batches_differ", sample=("sample", F32, [3, 3, 4, 4]), timestep=("timestep", I64, [2]),
           nodes=[node("Mul", ["sample", "half"], ["out_sample"])], out=("out_sample", F32, [3, 3, 4, 4]))

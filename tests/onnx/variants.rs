@@ -106,6 +106,8 @@ const VARIANTS: &[(&str, Change, Outcome)] = &[
     // Batch and size.
     ("batch_1_baked", AS_IT_IS, fixed_to(1)),
     ("batch_2_baked", AS_IT_IS, fixed_to(2)),
+    // For 2 inside, and open in all that the graph says.
+    ("batch_2_hidden", AS_IT_IS, Outcome::Refused(ErrorKind::Inference, &["Reshape", "{2,3,4,4}"])),
     ("batch_of_the_timestep", AS_IT_IS, fixed_to(2)),
     (
         "batches_differ",
@@ -219,6 +221,16 @@ fn every_variant_is_in_the_table() {
         let is_listed = VARIANTS.iter().any(|(listed, ..)| *listed == name);
         assert!(is_listed || name == "batch_1_hidden", "{name}");
     }
+}
+
+#[test]
+fn a_size_in_the_metadata_that_the_graph_contradicts_is_said() {
+    let (log, seen) = recording();
+    let source = ModelSource::from(&model("variants/metadata_other_width"));
+    let loaded = OnnxDenoiser::load(&source, &OnnxOptions { log, ..cpu() }).unwrap();
+    assert_eq!(loaded.config().width, 4);
+    let seen = seen.lock().unwrap().join("\n");
+    assert!(seen.contains("ddpm.width is 8, but input \"sample\" is fixed to 4"), "{seen}");
 }
 
 /// The graph says that it takes any batch, and has one for 1 inside.

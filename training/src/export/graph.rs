@@ -1,10 +1,10 @@
 //! The network as an ONNX graph: a walker over the one definition, writing nodes.
 //!
 //! Maps are `[n, c, h, w]` here, ONNX Runtime's layout. Each layer is written in the form that runs
-//! fastest there. Weights keep the names and values of the checkpoint: what is derived from them is
-//! computed by nodes that see constants only, which ONNX Runtime folds when it loads the graph. The
-//! batch keeps its name through every shape (a 0 in a Reshape, never a -1): ONNX Runtime fuses a sum
-//! into a convolution only where it knows the shapes to be equal.
+//! fastest there; docs/performance.md has the measurements. Weights keep the names and values of the
+//! checkpoint: what is derived from them is computed by nodes that see constants only, which ONNX
+//! Runtime folds when it loads the graph. The batch keeps its name through every shape (a 0 in a
+//! Reshape, never a -1), so that ONNX Runtime knows which shapes are equal.
 
 use anyhow::Result;
 
