@@ -10,9 +10,10 @@ use ndarray::{ArrayView4, ArrayViewMut4};
 use super::loom_sync::check;
 use super::progress::Goal;
 use super::*;
-use crate::model::ModelConfig;
+use crate::model::{FusedAsk, FusedSteps, ModelConfig};
 use crate::run::{Run, RunStart};
 use crate::sampler::{Sampler, SamplerConfig};
+use crate::step::STATE_PARTS;
 
 /// Steps of each run.
 const STEPS: usize = 2;
@@ -76,6 +77,37 @@ struct Halves {
     config: ModelConfig,
     ends: Ends,
     breaker: Arc<Breaker>,
+    /// What fused steps have of the one sample, where there are any.
+    away: Option<[f32; STATE_PARTS]>,
+}
+
+impl FusedSteps for Halves {
+    fn step(&mut self, _place: usize, ask: FusedAsk<'_>) -> Result<bool> {
+        let held = self.away.get_or_insert_default();
+        if let Some(state) = ask.state {
+            held.copy_from_slice(state);
+        }
+        let [row] = ask.rows else { panic!("{} rows", ask.rows.len()) };
+        let m = 0.5 * held[0];
+        let x0 = (row.terms[0] * f64::from(held[0]) + row.terms[1] * f64::from(m))
+            .clamp(row.terms[2], row.terms[3]);
+        let slots = held.iter().map(|&value| value.into()).chain([m.into(), x0, 0.0]);
+        let slots: Vec<f64> = slots.collect();
+        let made = row.matrix.map(|row| {
+            row.iter().zip(&slots).map(|(share, value)| share * value).sum::<f64>() as f32
+        });
+        held.copy_from_slice(&made[..STATE_PARTS]);
+        if let Some([shown]) = ask.shown {
+            *shown = made[STATE_PARTS];
+        }
+        self.breaker.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn fetch(&mut self, _place: usize, state: &mut [f32]) -> Result<()> {
+        state.copy_from_slice(&self.away.unwrap());
+        Ok(())
+    }
 }
 
 impl Denoiser for Halves {
@@ -102,6 +134,10 @@ impl Denoiser for Halves {
         output.zip_mut_with(&sample, |out, &x| *out = 0.5 * x);
         Ok(())
     }
+
+    fn fused(&mut self) -> Option<&mut dyn FusedSteps> {
+        self.away.is_some().then_some(self as &mut dyn FusedSteps)
+    }
 }
 
 fn core(sampler: &SamplerConfig, start: RunStart) -> Arc<StreamCore> {
@@ -126,11 +162,21 @@ struct Stream {
 
 impl Bench {
     fn start(max_batch: usize, ends: Ends) -> Self {
+        Self::of(max_batch, ends, None)
+    }
+
+    /// One whose model makes whole steps, of one stream.
+    fn fused() -> Self {
+        Self::of(1, Ends::ByItself, Some([0.0; STATE_PARTS]))
+    }
+
+    fn of(max_batch: usize, ends: Ends, away: Option<[f32; STATE_PARTS]>) -> Self {
         let breaker = Breaker::new();
         let shared = Arc::new(Shared::new(Arc::clone(&breaker) as Arc<dyn Stopper>));
         // A place for each stream, and no more: there are as many as go into one call.
         let (outbox, mut inbox) = inbox(max_batch);
-        let denoiser = Box::new(Halves { config: config(), ends, breaker: Arc::clone(&breaker) });
+        let denoiser =
+            Box::new(Halves { config: config(), ends, breaker: Arc::clone(&breaker), away });
         let own = Arc::clone(&shared);
         let worker = thread::spawn(move || {
             live(&own, &mut inbox, max_batch, || Ok(Loaded { denoiser, info: () }));
@@ -143,8 +189,10 @@ impl Bench {
     }
 
     fn stream_of(&self, seed: u64) -> Arc<Stream> {
-        // The handle is for naps only, which are not modelled.
-        let link = Link::new(&self.shared, &self.outbox, &std::thread::current()).unwrap();
+        // The handle is for naps, which are not modelled, and to tell the worker from hosts: all that the
+        // checker runs is one thread to the system.
+        let worker = std::thread::Builder::new().spawn(|| {}).unwrap().thread().clone();
+        let link = Link::new(&self.shared, &self.outbox, &worker).unwrap();
         let sampler = config().sampler_config(Sampler::Ddim, STEPS);
         Arc::new(Stream { link, core: core(&sampler, RunStart { seed, ..RunStart::default() }) })
     }
@@ -358,6 +406,80 @@ fn a_close_leaves_no_stream_stepping() {
         }
         let error = stream.link.step(&stream.core).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EngineClosed);
+    });
+}
+
+/// The sample after each step, that of the start first.
+fn straight() -> [f32; STEPS + 1] {
+    let sampler = config().sampler_config(Sampler::Ddim, STEPS);
+    let mut run = Run::starting(&config(), &sampler, RunStart::default(), 1).unwrap();
+    std::array::from_fn(|step| {
+        if step > 0 {
+            let halved = [0.5 * run.sample()[0]];
+            run.answer(&halved).unwrap();
+        }
+        run.sample()[0]
+    })
+}
+
+#[test]
+fn a_run_whose_sample_is_away_is_looked_at_whole_and_goes_on() {
+    let straight = straight();
+    check(Some(3), move || {
+        let bench = Bench::fused();
+        let stream = bench.stream();
+        let same = Arc::clone(&stream);
+        let looking = thread::spawn(move || {
+            same.link.look_at_run(&same.core, |run| Ok((run.step_index(), run.sample()[0])))
+        });
+        for step in 1..=STEPS {
+            assert_eq!(stream.step(), StepOutcome::Accepted);
+            assert_eq!(stream.settle().1 as usize, step);
+            assert_eq!(stream.frame(), Some(step as u32));
+        }
+        let (step, sample) = looking.join().unwrap().unwrap();
+        assert_eq!(sample, straight[step]);
+        let (step, sample) = stream
+            .link
+            .look_at_run(&stream.core, |run| Ok((run.step_index(), run.sample()[0])))
+            .unwrap();
+        assert_eq!((step, sample), (STEPS, straight[STEPS]));
+        assert_eq!(bench.breaker.calls() as usize, STEPS);
+        bench.close();
+    });
+}
+
+#[test]
+fn a_look_at_a_run_ends_whatever_becomes_of_the_engine() {
+    check(Some(3), || {
+        let bench = Bench::fused();
+        let stream = bench.stream();
+        stream.step();
+        let same = Arc::clone(&stream);
+        let looking = thread::spawn(move || same.link.look_at_run(&same.core, |_| Ok(())));
+        bench.close();
+        if let Err(error) = looking.join().unwrap() {
+            assert_eq!(error.kind(), ErrorKind::EngineClosed);
+        }
+    });
+}
+
+#[test]
+fn a_reset_while_the_sample_is_away_begins_anew() {
+    let straight = straight();
+    check(Some(3), move || {
+        let bench = Bench::fused();
+        let stream = bench.stream();
+        stream.step();
+        stream.link.reset(&stream.core, None).unwrap();
+        assert_eq!(stream.step(), StepOutcome::Accepted);
+        assert_eq!(stream.settle(), (StreamState::Idle, 1));
+        let (step, sample) = stream
+            .link
+            .look_at_run(&stream.core, |run| Ok((run.step_index(), run.sample()[0])))
+            .unwrap();
+        assert_eq!((step, sample), (1, straight[1]));
+        bench.close();
     });
 }
 
