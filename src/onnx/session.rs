@@ -101,6 +101,7 @@ pub struct OnnxDenoiser {
     roles: Roles,
     info: OnnxInfo,
     name: String,
+    log: Logger,
 }
 
 impl OnnxDenoiser {
@@ -177,7 +178,8 @@ impl OnnxDenoiser {
         name: String,
     ) -> Self {
         let places = Places::on(device.number());
-        Self { bindings: Vec::new(), places, session, device, interrupt, roles, info, name }
+        let log = Logger::default();
+        Self { bindings: Vec::new(), places, session, device, interrupt, roles, info, name, log }
     }
 
     /// Runs for the first time: verifies a golden output, or runs on zeros, so that a model that
@@ -189,6 +191,7 @@ impl OnnxDenoiser {
         null_label: Option<i64>,
         log: &Logger,
     ) -> Result<()> {
+        self.log = log.clone();
         match golden {
             Some(golden) => self.verify(golden)?,
             None => {
@@ -429,6 +432,26 @@ impl Denoiser for OnnxDenoiser {
 
 impl FusedSteps for OnnxDenoiser {
     fn step(&mut self, place: usize, ask: FusedAsk<'_>) -> Result<bool> {
+        let made = self.step_in(place, ask);
+        if let Err(error) = &made {
+            let is_ours = error.kind() != ErrorKind::InvalidArgument
+                && !self.interrupt.was_broken_off()
+                && self.interrupt.check().is_ok();
+            if is_ours {
+                let text = format!("{}: from here on steps are not fused: {error}", self.name);
+                self.log.log(LogLevel::Warning, text);
+            }
+        }
+        made
+    }
+
+    fn fetch(&mut self, place: usize, state: &mut [f32]) -> Result<()> {
+        self.places.fetch(place, state)
+    }
+}
+
+impl OnnxDenoiser {
+    fn step_in(&mut self, place: usize, ask: FusedAsk<'_>) -> Result<bool> {
         self.interrupt.forget();
         self.check_labels(ask.rows.len(), ask.labels)?;
         let (session, roles, model) = (&mut self.session, &self.roles, &self.info.model);
@@ -436,10 +459,6 @@ impl FusedSteps for OnnxDenoiser {
         place.feed(roles, &ask)?;
         self.interrupt.during(false, |options| place.run(session, options, roles, &ask))?;
         Ok(place.finish(ask.shown))
-    }
-
-    fn fetch(&mut self, place: usize, state: &mut [f32]) -> Result<()> {
-        self.places.fetch(place, state)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::model::{Batching, FusedAsk, FusedSteps, ModelConfig};
 use crate::step::{RowMatrix, STATE_PARTS};
 
@@ -34,6 +34,8 @@ struct Lot {
 pub(super) struct Lots {
     /// Values in a sample.
     item: usize,
+    /// A step that was to be made whole failed for a reason of its own: no more are tried.
+    is_off: bool,
     /// By their places.
     lots: Vec<Lot>,
     calls: u64,
@@ -61,6 +63,7 @@ impl Lots {
     pub(super) fn new(model: &ModelConfig) -> Self {
         Self {
             item: model.channels * model.height * model.width,
+            is_off: false,
             lots: Vec::new(),
             calls: 0,
             copies: Arc::default(),
@@ -82,6 +85,9 @@ impl Lots {
         (rules, limit): (Batching, usize),
         watch: &Watch<'_>,
     ) -> usize {
+        if self.is_off {
+            return 0;
+        }
         // In an order that is the same each time, so that the same streams find each other again.
         requests.sort_by_key(|request| Arc::as_ptr(request.core()));
         let mut able = 0;
@@ -180,7 +186,15 @@ impl Lots {
                         requests.iter_mut().for_each(|request| request.fail(error.clone()));
                         Made::Nothing
                     }
-                    _ => Made::Otherwise,
+                    Err(error) => {
+                        // What one stream asks for is not the device's fault. The model has logged it.
+                        if error.kind() != ErrorKind::InvalidArgument {
+                            self.bring_home(None, fused);
+                            self.is_off = true;
+                        }
+                        Made::Otherwise
+                    }
+                    Ok(_) => Made::Otherwise,
                 }
             }
         }

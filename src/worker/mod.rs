@@ -23,6 +23,8 @@ mod loom_streams;
 #[cfg(all(test, loom))]
 mod loom_sync;
 mod lots;
+#[cfg(test)]
+mod lots_tests;
 mod playback;
 mod progress;
 mod request;
