@@ -18,11 +18,21 @@ const SIDE: usize = 8;
 
 /// Writes a PNG of `width` x `height` such pixels.
 fn write_png(path: &Path, width: usize, height: usize, seed: u64) {
+    write_png_of(path, (width, height), seed, MEANS, DEVIATION);
+}
+
+fn write_png_of(
+    path: &Path,
+    (width, height): (usize, usize),
+    seed: u64,
+    means: [f32; 3],
+    deviation: f32,
+) {
     let mut values = vec![0.0; width * height * 3];
     fill_standard_normal(seed, Purpose::TrainNoise, 0, &mut values);
-    let means = MEANS.iter().cycle();
+    let means = means.iter().cycle();
     let bytes: Vec<u8> =
-        values.iter().zip(means).map(|(value, mean)| to_byte(mean + DEVIATION * value)).collect();
+        values.iter().zip(means).map(|(value, mean)| to_byte(mean + deviation * value)).collect();
     let mut encoder = png::Encoder::new(File::create(path).unwrap(), width as u32, height as u32);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
@@ -202,6 +212,16 @@ fn how_a_model_wants_its_pictures_is_told_from_them() {
         ),
     ];
     check_all(&cases, Some(&sheet));
+}
+
+/// As 0 to 1 they would have half the contrast, so that less of the same noise were hidden: what is compared
+/// must be of the same ratio of signal to noise.
+#[test]
+fn bright_pictures_do_not_pass_for_values_from_0() {
+    let folder = Folder::new("doctor-bright");
+    let sheet = folder.0.join("sheet.png");
+    write_png_of(&sheet, (4 * SIDE, 4 * SIDE), 1, [0.8; 3], 0.2);
+    check_all(&[("doctor_bright", "", "", &[])], Some(&sheet));
 }
 
 #[test]

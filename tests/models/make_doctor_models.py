@@ -80,6 +80,9 @@ def main():
     for kind in ("epsilon", "sample", "v_prediction", "mean"):
         doctor(kind, nodes(), weights(kind), changed(prediction_type=kind))
 
+    # Not exact for its pictures, whose values as 0 to 1 would suit it as well.
+    doctor("bright", nodes(), weights(mu=np.full(3, 0.85), tau=0.18))
+
     # How it is fed.
     doctor("zero_to_one", nodes(), weights(mu=(MU + 1) / 2, tau=TAU / 2))
     doctor("bgr", nodes(), weights(mu=MU[::-1]))
