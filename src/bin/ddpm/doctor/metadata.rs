@@ -1,9 +1,7 @@
-//! What is said of the model against what its graph is, as far as a load passes it over.
+//! What is said of the model against what its graph is, as far as a load passes it over or only warns.
 
 use ddpm::log::LogLevel;
-use ddpm::onnx::ModelOverrides;
 
-use super::file::Inspected;
 use super::inputs::one_line;
 use super::probe::Probe;
 use super::report::Report;
@@ -15,13 +13,7 @@ pub fn defaults(said: &[(LogLevel, String)]) -> impl Iterator<Item = &str> {
 }
 
 /// `said` is what the library said while it loaded the model, which it calls `name`.
-pub fn check(
-    probe: &Probe,
-    file: &Inspected,
-    overrides: &ModelOverrides,
-    (name, said): (&str, &[(LogLevel, String)]),
-    report: &mut Report,
-) {
+pub fn check(probe: &Probe, (name, said): (&str, &[(LogLevel, String)]), report: &mut Report) {
     let model = probe.model();
     let name = format!("{name}: ");
     let own = |text: &str| one_line(text.strip_prefix(&name).unwrap_or(text));
@@ -31,22 +23,6 @@ pub fn check(
             && !text.starts_with("using the CPU: ")
         {
             report.warning("metadata", own(text), "make the export say what is meant");
-        }
-    }
-    let metadata = file.summary.as_ref().map_or(&[][..], |summary| &summary.metadata);
-    let sides =
-        [("width", model.width, overrides.width), ("height", model.height, overrides.height)];
-    for (side, found, given) in sides {
-        let key = format!("ddpm.{side}");
-        let said = metadata.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str());
-        if let (Some(said), None) = (said, given)
-            && said.parse::<usize>().is_ok_and(|said| said != found)
-        {
-            report.fault(
-                "metadata",
-                format!("metadata {key} is {said}, but the graph is fixed to {found}"),
-                "correct the key, or export the model of that size",
-            );
         }
     }
     if model.gives_variance && !model.sampler.variance_type.is_learned() {

@@ -103,7 +103,7 @@ impl Doctor {
             let mut probe = Probe::new(denoiser, &source.name(), self.seed);
             say_load(&probe, &mut report);
             let name = source.name();
-            metadata::check(&probe, &file, &options.overrides, (&name, &said), &mut report);
+            metadata::check(&probe, (&name, &said), &mut report);
             let remade = (&source, &options);
             time = self.examine(&mut probe, remade, &said, &mut report)?;
         }
