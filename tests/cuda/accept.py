@@ -295,7 +295,8 @@ class Acceptance:
         except subprocess.TimeoutExpired:
             raise Failed("broken off: no time left") from None
         if done.returncode != 0:
-            said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            said = done.stderr.strip().splitlines() or ["it said nothing"]
+            said = next((line for line in said if line.startswith("ddpm: error: ")), said[-1])
             raise Failed(f"{what}: {said[:300]}")
         return done.stdout
 
