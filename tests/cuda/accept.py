@@ -3,7 +3,8 @@
 
 Each measurement is a process of its own, so that one which fails costs its own rows and no others. Times are
 medians of steps after some that do not count, and always of a whole reverse step, with the sampler's
-arithmetic, but for the bare session, which is the model alone with its tensors on the device.
+arithmetic and ours with a frame each, but for the bare session, which is the model alone with its tensors on
+the device.
 """
 
 import argparse
@@ -11,7 +12,6 @@ import ctypes
 import json
 import os
 import pathlib
-import re
 import statistics
 import subprocess
 import sys
@@ -84,18 +84,15 @@ class Library:
             sys.exit(self.lib.ddpm_last_error().decode())
         return result
 
-    def struct(self, name, **values):
-        """Fields that this version does not have are left out."""
-        known = self.header.structs[name]
-        return self.header.make(name, **{k: v for k, v in values.items() if re.search(rf"\b{k}\b", known)})
-
-    def engine(self, onnx_file, provider, fused=None):
+    def engine(self, onnx_file, provider, fused="auto", cuda=None, max_batch=1):
         path = ctypes.create_string_buffer(onnx_file.encode())
-        desc = self.struct(
+        self.cuda = self.header.make("ddpm_cuda_desc", **(cuda or {}))
+        desc = self.header.make(
             "ddpm_engine_desc", provider=self.number[f"DDPM_PROVIDER_{provider.upper()}"],
-            model_path=ctypes.addressof(path), max_batch=1, fused_step=self.fused(fused),
+            model_path=ctypes.addressof(path), max_batch=max_batch, fused_step=self.number[f"DDPM_FUSED_{fused.upper()}"],
+            cuda=ctypes.addressof(self.cuda),
         )  # fmt: skip
-        engine, info = ctypes.c_void_p(), self.struct("ddpm_engine_info")
+        engine, info = ctypes.c_void_p(), self.header.make("ddpm_engine_info")
         began = time.perf_counter()
         self.check(self.lib.ddpm_engine_create(ctypes.byref(desc), ctypes.byref(engine)))
         self.check(self.lib.ddpm_engine_wait(engine, ctypes.c_uint32(self.number["DDPM_WAIT_FOREVER"])))
@@ -103,13 +100,8 @@ class Library:
         self.check(self.lib.ddpm_engine_get_info(engine, ctypes.byref(info)))
         return engine, info
 
-    def fused(self, fused):
-        """The value of `fused_step`: 0 where it is the engine's to choose."""
-        names = [name for name in self.number if re.fullmatch(r"DDPM_FUSED\w*_" + str(fused).upper(), name)]
-        return self.number[names[0]] if names else 0
-
     def stream(self, engine, sampler, steps):
-        desc = self.struct(
+        desc = self.header.make(
             "ddpm_stream_desc", sampler=self.number[f"DDPM_SAMPLER_{sampler.upper()}"], steps=steps, seed=SEED,
             spacing=self.number["DDPM_SPACING_LEADING"], clip=self.number["DDPM_CLIP_RANGE"], clip_range=1.0,
         )  # fmt: skip
@@ -118,10 +110,10 @@ class Library:
         return stream
 
     def host_copies(self, engine):
-        """How often the state of a run went to the host and back so far; None where the library does not count."""
-        status = self.struct("ddpm_engine_status")
+        """How often the state of a stream went to the host or back so far."""
+        status = self.header.make("ddpm_engine_status")
         self.check(self.lib.ddpm_engine_get_status(engine, ctypes.byref(status)))
-        return getattr(status, "host_copies", None)
+        return status.host_copies
 
 
 def worker_pictures(library, onnx_file, size, provider, fused, steps):
@@ -134,7 +126,7 @@ def worker_pictures(library, onnx_file, size, provider, fused, steps):
         "provider": info.provider, "device": ctypes.string_at(info.device_name).decode(),
         "free": info.free_device_memory, "memory": info.device_memory,
         "runtime": ctypes.string_at(info.runtime_version).decode(),
-        "fused": getattr(info, "fused", None), "reason": ctypes.string_at(info.fallback_reason).decode(),
+        "fused": info.fused_step, "reason": ctypes.string_at(info.fallback_reason).decode(),
     }  # fmt: skip
     for sampler in SAMPLERS:
         stream, before = ours.stream(engine, sampler, steps), ours.host_copies(engine)
@@ -142,11 +134,37 @@ def worker_pictures(library, onnx_file, size, provider, fused, steps):
             ours.check(ours.lib.ddpm_stream_wait(stream, ctypes.c_uint32(ours.number["DDPM_WAIT_FOREVER"])))
         ours.check(ours.lib.ddpm_stream_copy_frame(stream, pixels, ctypes.c_uint64(len(pixels)), ctypes.c_uint64(0), None))
         result["pictures"][sampler] = [value for i, value in enumerate(pixels) if i % 4 != 3]
-        after = ours.host_copies(engine)
-        result["copies"][sampler] = None if before is None else after - before
+        result["copies"][sampler] = ours.host_copies(engine) - before
         ours.check(ours.lib.ddpm_stream_destroy(stream))
     ours.check(ours.lib.ddpm_engine_destroy(engine))
     return result
+
+
+def worker_steps(library, onnx_file, provider, fused, cuda, batches, steps):
+    """Streams that step together, as a host sees them: the time from asking for a step of all until all have
+    made it, and how often the state of one went to the host or back in a step."""
+    ours, found = Library(library), {}
+    forever = ctypes.c_uint32(ours.number["DDPM_WAIT_FOREVER"])
+    engine, _ = ours.engine(onnx_file, provider, fused, cuda, max(batches))
+    for batch in batches:
+        streams = [ours.stream(engine, "ddim", 1000) for _ in range(batch)]
+
+        def step():
+            for stream in streams:
+                ours.check(ours.lib.ddpm_step(stream))
+            for stream in streams:
+                ours.check(ours.lib.ddpm_stream_wait(stream, forever))
+
+        for _ in range(COLD):
+            step()
+        before = ours.host_copies(engine)
+        taken = timed(step, steps)
+        copies = (ours.host_copies(engine) - before) / batch / (COLD + steps)
+        found[batch] = {"ms": taken, "copies": copies}
+        for stream in streams:
+            ours.check(ours.lib.ddpm_stream_destroy(stream))
+    ours.check(ours.lib.ddpm_engine_destroy(engine))
+    return found
 
 
 def worker_bare(onnx_file, size, provider, batches, steps):
@@ -280,7 +298,6 @@ class Acceptance:
         self.began = time.monotonic()
         self.faults = []
         self.environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
-        self.help = subprocess.run([options.tool, "bench", "--help"], capture_output=True, text=True).stdout
 
     def left(self):
         return self.options.seconds - (time.monotonic() - self.began)
@@ -295,7 +312,8 @@ class Acceptance:
         except subprocess.TimeoutExpired:
             raise Failed("broken off: no time left") from None
         if done.returncode != 0:
-            said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            said = done.stderr.strip().splitlines() or ["it said nothing"]
+            said = next((line for line in said if line.startswith("ddpm: error: ")), said[-1])
             raise Failed(f"{what}: {said[:300]}")
         return done.stdout
 
@@ -303,17 +321,16 @@ class Acceptance:
         text = self.run([sys.executable, __file__, "--worker", json.dumps({"task": task} | arguments)], task)
         return json.loads(text.strip().splitlines()[-1])
 
-    def bench(self, onnx_file, fused):
-        """Steps of libddpm: {batch: ms}."""
-        flag = re.search(r"--fused[\w-]*", self.help)
-        if fused is not None and not flag:
-            raise Failed("this build of ddpm bench cannot choose")
-        choice = [flag.group(), fused] if fused is not None else []
-        batches = ",".join(map(str, self.options.batches))
-        command = [self.options.tool, "bench", onnx_file, "--json", "--provider", self.options.provider, *choice]
-        command += ["--sampler", "ddim", "--steps", str(self.options.steps), "--batch", batches, *self.options.tool_options]
-        found = json.loads(self.run(command, "ddpm bench"))
-        return {str(entry["batch"]): entry["step_ms"]["median"] for entry in found["batches"]}
+    def steps(self, files, model, fused):
+        """Steps of libddpm: {batch: ms}; and a row on the copies."""
+        options = self.options
+        found = self.work(
+            "steps", library=str(options.library), onnx_file=files["onnx_file"], provider=options.provider, fused=fused,
+            cuda=options.cuda, batches=options.batches, steps=options.steps,
+        )  # fmt: skip
+        copies = ", ".join(f"{found[batch]['copies']:.2f}" for batch in found)
+        self.row(f"{model}, step: fused {fused}: host_copies", copies, f"a stream and step; batch {', '.join(found)}")
+        return {batch: found[batch]["ms"] for batch in found}
 
     def row(self, *cells):
         print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
@@ -355,17 +372,17 @@ class Acceptance:
                 verdict = f"±{worst} of 255" if same else f"DIFFERS: {share:.1%}, by up to {worst}"
                 allowed = f"{options.steps} steps beside the CPU; allowed: ±{SAME[model]} for all but {SHARE:.0%} of the values"
                 self.row(f"{what}, {sampler}", verdict, allowed)
-                copies = found["copies"][sampler]
-                counted = "not counted by this build" if copies is None else f"{copies} in {options.steps} steps"
+                counted = f"{found['copies'][sampler]} in {options.steps} steps"
                 self.row(f"{what}, {sampler}: host_copies", counted, "copies of the state to or from the host")
+            if found["fused"] != (fused == "on"):
+                self.faults.append(f"{what}: the engine says {found['fused']}")
 
     def speed(self, model, files):
         options = self.options
         common = {"provider": options.provider, "batches": options.batches, "steps": options.steps}
         rivals = {
-            "fused step": lambda: self.bench(files["onnx_file"], "on"),
-            "as it chooses": lambda: self.bench(files["onnx_file"], None),
-            "with copies to the host": lambda: self.bench(files["onnx_file"], "off"),
+            "fused step": lambda: self.steps(files, model, "on"),
+            "with copies to the host": lambda: self.steps(files, model, "off"),
             "bare session": lambda: self.work("bare", onnx_file=files["onnx_file"], size=net_size(model), **common),
             "PyTorch, eager": lambda: self.torch(model, files, False, common),
             "PyTorch, compiled": lambda: self.torch(model, files, True, common),
@@ -419,7 +436,7 @@ class Acceptance:
 
 
 WORKERS = {
-    "models": worker_models, "pictures": worker_pictures, "bare": worker_bare, "torch": worker_torch,
+    "models": worker_models, "pictures": worker_pictures, "steps": worker_steps, "bare": worker_bare, "torch": worker_torch,
     "frames": worker_frames,
 }  # fmt: skip
 
@@ -434,7 +451,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch, on the CPU")
     parser.add_argument("--target", type=pathlib.Path, default=ROOT / "target/release", help="where the built files are")
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "target/accept", help="for the models made here")
-    parser.add_argument("--tool-options", nargs="+", default=[], help="more options of ddpm bench, such as --cuda=tf32=on")
+    parser.add_argument("--cuda", type=json.loads, default={}, help='fields of ddpm_cuda_desc for the steps: {"stream": 2}')
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -442,10 +459,9 @@ def main():
         return 0
     options.batches = options.batches or ([1, 2] if options.quick else [1, 8, 64])
     options.steps, options.frames = (5, 30) if options.quick else (50, 240)
-    options.tool, options.library = options.target / "ddpm", options.target / "libddpm.so"
-    for file in (options.tool, options.library):
-        if not file.exists():
-            sys.exit(f"{file}: not there; cargo build --release -p ddpm, or name its folder with --target")
+    options.library = options.target / "libddpm.so"
+    if not options.library.exists():
+        sys.exit(f"{options.library}: not there; cargo build --release -p ddpm, or name its folder with --target")
     return Acceptance(options).everything()
 
 

@@ -8,7 +8,7 @@
 #     sh tests/cuda/accept.sh                                         # `make fetch-cuda` was run already
 #     sh tests/cuda/accept.sh --provider cpu --quick                  # a dry run, on any machine
 #
-# What it needs: target/release/ddpm and libddpm.so, python3 with numpy; for the rows that compare, PyTorch,
+# What it needs: target/release/libddpm.so, python3 with numpy; for the rows that compare, PyTorch,
 # onnx, onnxscript and diffusers, and an onnxruntime with CUDA (pip install onnxruntime-gpu==1.31.1). A row
 # whose tools are missing says so. PYTHON names another python3. It keeps to eight minutes (--seconds 460):
 # what does not fit is left out, and said. All other options: python3 tests/cuda/accept.py --help
