@@ -87,16 +87,16 @@ soak: fetch ## a million steps of streams that come and go, every frame checked;
 	DDPM_SOAK_STEPS=$${DDPM_SOAK_STEPS:-1000000} $(CARGO) test --release -p ddpm --test soak -- --nocapture
 
 # As MEMCHECK_TESTS below, which see; break_off looks at the memory by means that a sanitizer replaces.
-SANITIZE_TESTS := arguments frames frame_views playback trajectory samplers log_callback:2 threads lifetimes:3,20
+SANITIZE_TESTS := arguments frames frame_views playback trajectory samplers model_source:FOLDER log_callback:2 threads lifetimes:3,20
 
 sanitize: fetch ## AddressSanitizer and ThreadSanitizer on the C tests (Linux)
 	sh tests/sanitize.sh address $(SANITIZE_TESTS)
 	sh tests/sanitize.sh thread $(SANITIZE_TESTS)
 
-# Each is a program and its arguments after the models' folder. What repeats does so seldom: memcheck
+# Each is a program and its arguments after the models' folder; FOLDER is one that is not there. What repeats does so seldom: memcheck
 # is slow. Left out: frame_path (it replaces malloc, as memcheck does), plugin (memcheck forgets
 # the names of what was unloaded), and what measures memory or time.
-MEMCHECK_TESTS := arguments frames frame_views playback trajectory samplers log_callback:2 threads lifetimes:2,8 break_off:20
+MEMCHECK_TESTS := arguments frames frame_views playback trajectory samplers model_source:FOLDER log_callback:2 threads lifetimes:2,8 break_off:20
 MEMCHECK := valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
     --show-leak-kinds=definite --suppressions=tests/c/valgrind.supp
 
@@ -106,6 +106,7 @@ valgrind: fetch ## memcheck of the C examples and C tests: no error, nothing def
 	@mkdir -p $(HOSTS)/out
 	@set -e; for test in $(MEMCHECK_TESTS) load_failures; do \
 	    name=$${test%%:*}; arguments=$$(echo "$$test" | sed -n 's/^[^:]*://p' | tr , ' '); \
+	    if [ "$$arguments" = FOLDER ]; then arguments=$(HOSTS)/scratch; rm -rf $(HOSTS)/scratch; fi; \
 	    if [ $$name = load_failures ]; then \
 	        arguments="$$($(PYTHON) .ci/fetch_onnxruntime.py) Makefile $(RELEASE)/libddpm.so"; fi; \
 	    $(CC) -g -std=c99 -DUNDER_A_CHECKER $(INCLUDES) tests/c/$$name.c -o $(HOSTS)/$$name $(LINK); \

@@ -44,6 +44,11 @@ mkdir -p "$folder/hosts"
 for test in "$@"; do
     name=${test%%:*}
     arguments=$(echo "$test" | sed -n 's/^[^:]*://p' | tr , ' ')
+    if [ "$arguments" = FOLDER ]; then
+        # One that is not there.
+        arguments=$folder/scratch
+        rm -rf "$folder/scratch"
+    fi
     program=$folder/hosts/$name
     ${CC:-cc} -g -O1 -std=c99 $compile -Iinclude -Itests/c -c "tests/c/$name.c" -o "$program.o"
     ${CC:-cc} $link "$program.o" -o "$program" "$library" $runtime -lgcc_s -lutil -lrt -lpthread -ldl -lm
