@@ -51,7 +51,7 @@ lint: format ## formatting, and clippy with warnings as errors
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 hosts: ## the header, C and C++ sources under every standard they promise, warnings are errors
-	@set -e; for source in examples/*.c examples/common/*.c tests/c/*.c; do \
+	@set -e; for source in examples/*.c examples/common/*.c tests/c/*.c tests/cuda/*.c; do \
 	    $(CC) -std=c99 $(C_WARNINGS) $(INCLUDES) -fsyntax-only $$source; \
 	    $(CC) -std=c11 $(C_WARNINGS) $(INCLUDES) -fsyntax-only $$source; \
 	done

@@ -10,7 +10,8 @@ the wheels it has. Without a network, one of these, or both:
 
   --wheels DIR                wheels that were copied from another machine, or that --keep left in the cache
   --nvidia-from SITE          NVIDIA's libraries of a Python environment (its site-packages), which PyTorch
-                              for one installs: links to them, so that the environment has to stay
+                              for one installs: links to them, so that the environment has to stay. What it
+                              lacks (PyTorch has no cuRAND) comes from its wheel
 
 Linux on x86_64; needs Python 3.8 or newer. docs/cuda.md says what to do elsewhere.
 """
@@ -63,10 +64,20 @@ NVIDIA = (
 # What of the wheels is kept: libraries, under their own names, and licences, under the wheel's name.
 RUNTIME_FILES = re.compile(r"onnxruntime/capi/(libonnxruntime\.so\.[\d.]+|libonnxruntime_providers_(?:shared|cuda)\.so)")
 RUNTIME_LICENCES = re.compile(r"onnxruntime/(?:LICENSE|ThirdPartyNotices\.txt|Privacy\.md)")
-NVIDIA_FILES = re.compile(r"nvidia/\w+/lib/(lib(?!nvblas|cufftw)[\w.-]+\.so\.[\d.]+)")
+NVIDIA_FILES = re.compile(
+    r"nvidia/\w+/lib/(lib(?:cudart|cublas|cublasLt|nvrtc|nvrtc-builtins|nvJitLink|cufft|curand|cudnn\w*)\.so\.[\d.]+)"
+)
 NVIDIA_LICENCES = re.compile(r"[\w.-]+\.dist-info/licenses/License\.txt")
-# Those without which the provider does not load, or no convolution runs: what --nvidia-from has to have.
-REQUIRED = ("libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudnn.so.9", "libcudnn_graph.so.9")
+# By which a package is seen to be in a Python environment. PyTorch has no use for cuRAND, for one.
+SEEN_BY = {
+    "nvidia-cuda-runtime": ("libcudart.so.13",),
+    "nvidia-cublas": ("libcublas.so.13", "libcublasLt.so.13"),
+    "nvidia-cuda-nvrtc": ("libnvrtc.so.13",),
+    "nvidia-nvjitlink": ("libnvJitLink.so.13",),
+    "nvidia-cufft": ("libcufft.so.12",),
+    "nvidia-curand": ("libcurand.so.10",),
+    "nvidia-cudnn-cu13": ("libcudnn.so.9", "libcudnn_graph.so.9", "libcudnn_ops.so.9", "libcudnn_cnn.so.9"),
+}
 
 MANIFEST = "contents.json"
 
@@ -121,6 +132,8 @@ def extract(wheel, files, licences, into):
                 continue
             licence = f"{wheel.name.split('-')[0]}-{member.rsplit('/', 1)[1]}"
             target = into / (library.group(1) if library else licence)
+            # In place of a link, not through it.
+            target.unlink(missing_ok=True)
             with archive.open(member) as source, open(target, "wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
             if library:
@@ -131,17 +144,15 @@ def extract(wheel, files, licences, into):
 
 
 def link_installed(site, into):
-    """Links to NVIDIA's libraries below a site-packages folder; gives {name: {size, path}}."""
+    """Links to NVIDIA's libraries below a site-packages folder; gives {name: {size, path}}, and what is missing."""
     found = {}
     for path in sorted(site.glob("nvidia/*/lib/lib*.so*")):
         if NVIDIA_FILES.fullmatch(path.relative_to(site).as_posix()) and path.name not in found:
             os.symlink(path.resolve(), into / path.name)
             found[path.name] = {"size": path.stat().st_size, "path": str(path.resolve())}
-    missing = [name for name in REQUIRED if name not in found]
-    if missing:
-        others = ", ".join(sorted(found)) or "none"
-        raise FetchError(f"{site}: has no {', '.join(missing)} below nvidia/*/lib, where pip puts them (found there: {others})")
-    return found
+    if not found:
+        raise FetchError(f"{site}: has no libraries of NVIDIA's below nvidia/*/lib, where pip puts them")
+    return found, [pin for pin in NVIDIA if any(name not in found for name in SEEN_BY[pin[0]])]
 
 
 def is_complete(folder, pins, verify):
@@ -187,11 +198,13 @@ def fetch(options):
         fresh.mkdir()
         files = extract(find_wheel(RUNTIME, options.wheels, store), RUNTIME_FILES, RUNTIME_LICENCES, fresh)
         if options.nvidia_from:
-            files.update(link_installed(options.nvidia_from, fresh))
+            linked, missing = link_installed(options.nvidia_from, fresh)
+            files.update(linked)
         else:
-            # All are there before the first is unpacked.
-            for wheel in [find_wheel(pin, options.wheels, store) for pin in NVIDIA]:
-                files.update(extract(wheel, NVIDIA_FILES, NVIDIA_LICENCES, fresh))
+            missing = NVIDIA
+        # All are there before the first is unpacked.
+        for wheel in [find_wheel(pin, options.wheels, store) for pin in missing]:
+            files.update(extract(wheel, NVIDIA_FILES, NVIDIA_LICENCES, fresh))
         (fresh / MANIFEST).write_text(json.dumps({"pins": pins, "files": files}, indent=1))
         if folder.exists():
             os.rename(folder, scratch / "replaced")

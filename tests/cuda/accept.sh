@@ -4,7 +4,9 @@
 #
 #     cargo build --release -p ddpm                                   # before, where there is a network
 #     sh tests/cuda/accept.sh --wheels DIR                            # the wheels of .ci/fetch_cuda.py
-#     sh tests/cuda/accept.sh --nvidia-from SITE --wheels DIR         # NVIDIA's libraries as PyTorch has them
+#     sh tests/cuda/accept.sh --nvidia-from SITE --wheels DIR         # NVIDIA's libraries as PyTorch has them, in
+#                                                                     # its site-packages; DIR has the rest:
+#                                                                     # onnxruntime-gpu and nvidia-curand
 #     sh tests/cuda/accept.sh                                         # `make fetch-cuda` was run already
 #     sh tests/cuda/accept.sh --provider cpu --quick                  # a dry run, on any machine
 #

@@ -76,6 +76,8 @@ for library in libcudart.so.13 libcublasLt.so.13 libcublas.so.13 libcurand.so.10
     cache $library
     say "without $library" "$library" "$driver"
 done
+cache libnvrtc.so.13 libnvJitLink.so.13 libcufft.so.12
+say "without those that few models need (NVRTC, nvJitLink, cuFFT)" "CUDA: cuda" "$driver"
 cache libcudnn.so.9
 touch "$scratch/cache/$(basename "$fetched")/libcudnn.so.8"
 say "with cuDNN 8 in place of 9" "of another version there is" "$driver"
