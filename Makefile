@@ -70,7 +70,7 @@ doc: ## the crate's documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
 deny: ## licences, advisories and sources of the dependencies, where cargo-deny is installed
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --workspace check; \
 	else echo "deny: skipped, cargo-deny is not installed (cargo install --locked cargo-deny)"; fi
 
 header: ## write include/ddpm.h anew from src/ffi
