@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use ddpm::engine::{Engine, EngineConfig, Provider};
+use ddpm::engine::{Engine, EngineConfig, FusedStep, Provider};
 use ddpm::error::ErrorKind;
 
 use super::HANG;
@@ -30,9 +30,12 @@ fn config(kind: &Kind) -> EngineConfig {
     config
 }
 
-fn start(kind: usize, cache: &Path) -> Arc<Engine> {
+fn start(kind: usize, generation: u64, cache: &Path) -> Arc<Engine> {
     let cache_dir = Some(cache.to_owned()).filter(|_| kind.is_multiple_of(2));
-    Arc::new(Engine::new(EngineConfig { cache_dir, ..config(&KINDS[kind]) }).unwrap())
+    // Every other one makes steps whole where its model lies.
+    let is_fused = (kind as u64 + generation) % 2 == 1;
+    let fused_step = if is_fused { FusedStep::On } else { FusedStep::Off };
+    Arc::new(Engine::new(EngineConfig { cache_dir, fused_step, ..config(&KINDS[kind]) }).unwrap())
 }
 
 impl Drop for Pool {
@@ -47,7 +50,7 @@ impl Pool {
     /// Starts them; they may still load.
     pub fn new() -> Self {
         let cache = std::env::temp_dir().join(format!("ddpm-soak-{}", std::process::id()));
-        let place = |kind| Mutex::new(Placed { engine: start(kind, &cache), generation: 0 });
+        let place = |kind| Mutex::new(Placed { engine: start(kind, 0, &cache), generation: 0 });
         Self { places: (0..KINDS.len()).map(place).collect(), cache }
     }
 
@@ -64,7 +67,7 @@ impl Pool {
     /// Puts a new engine, which may still load, in the place of another, which may be at work. `closes`
     /// it, or leaves that to whoever holds its last handle.
     pub fn replace(&self, kind: usize, closes: bool) {
-        let engine = start(kind, &self.cache);
+        let engine = start(kind, self.generation(kind) + 1, &self.cache);
         let mut place = self.places[kind].lock().unwrap();
         let generation = place.generation + 1;
         let old = std::mem::replace(&mut *place, Placed { engine, generation });
