@@ -74,10 +74,11 @@ impl Memories {
         let memory = |place, kind| MemoryInfo::new(place, id, AllocatorType::Device, kind);
         let device = memory(AllocationDevice::CUDA, MemoryType::Default)?;
         let pinned = memory(AllocationDevice::CUDA_PINNED, MemoryType::CPUOutput)?;
-        Ok(Self {
-            device: Allocator::new(session, device)?,
-            host: Allocator::new(session, pinned)?,
-        })
+        let pinned = Allocator::new(session, pinned)?;
+        // Some version may not say that it can be read here, and then it could not.
+        let host =
+            if pinned.memory_info().is_cpu_accessible() { pinned } else { Allocator::default() };
+        Ok(Self { device: Allocator::new(session, device)?, host })
     }
 }
 
@@ -167,10 +168,10 @@ impl Places {
             state.copy_from_slice(place.states[front].extract_tensor().1);
             return Ok(());
         }
-        place.states[front]
-            .copy_into(&mut place.extra.state)
-            .map_err(|error| Error::new(ErrorKind::Inference, text(&error)))?;
-        state.copy_from_slice(place.extra.state.extract_tensor().1);
+        // Seldom, so that it need not be by way of pinned memory.
+        let copied = place.states[front].to(AllocationDevice::CPU, 0);
+        let copied = copied.map_err(|error| Error::new(ErrorKind::Inference, text(&error)))?;
+        state.copy_from_slice(copied.extract_tensor().1);
         Ok(())
     }
 }
