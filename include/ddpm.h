@@ -27,6 +27,7 @@ GLOSSARY
     strength     how far from its picture a run that starts from one goes: 0 stays, 1 is all steps
     guidance     how hard a picture is pushed towards its class, away from a picture of no class
     provider     what runs the model: the CPU, CUDA, or one that comes as a library of its own
+    fused step   a step that one run of the model makes whole, so that the sample stays on its device
     generation   the number of a published frame; a greater one is newer
     playback     a reveal that takes a given time, whatever the machine
     branch       a stream that is another one's run up to a step, and another picture after it
