@@ -119,7 +119,7 @@ fn sigmoid<B: Backend>(z: FloatTensor<B>) -> FloatTensor<B> {
     B::float_recip(B::float_add_scalar(B::float_exp(B::float_neg(z)), 1.0f32.into()))
 }
 
-/// See [`super::group_norm`].
+/// See [`super::group_norm()`].
 pub fn group_norm<B: Backend>(
     input: FloatTensor<B>,
     gamma: FloatTensor<B>,
@@ -134,7 +134,7 @@ pub fn group_norm<B: Backend>(
     B::float_reshape(out, shape)
 }
 
-/// Gradients of [`group_norm`] with respect to input, gamma and beta.
+/// Gradients of [`group_norm()`] with respect to input, gamma and beta.
 pub fn group_norm_backward<B: Backend>(
     input: FloatTensor<B>,
     gamma: FloatTensor<B>,

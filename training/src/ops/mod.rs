@@ -1,7 +1,7 @@
 //! The training operations the library owns: convolution and group normalisation on NHWC tensors.
 //!
 //! They are a burn backend extension. On the CPU (burn's flex backend) they run the kernels of
-//! [`conv`] and [`group_norm`], with hand-written gradients; every other backend keeps burn's own
+//! [`conv`] and [`group_norm()`], with hand-written gradients; every other backend keeps burn's own
 //! operations, composed in [`composed`], which the tests also use as the reference.
 //!
 //! This module knows tensors, not networks: it must not name a layer, a parameter or a file.
@@ -18,7 +18,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-/// Backend operations behind [`conv2d`] and [`group_norm`]. Shapes are as documented there.
+/// Backend operations behind [`conv2d`] and [`group_norm()`]. Shapes are as documented there.
 #[backend_extension(Flex, Autodiff)]
 pub trait TrainingOps: Backend {
     /// Forward pass of [`conv2d`].
@@ -42,7 +42,7 @@ pub trait TrainingOps: Backend {
         composed::conv2d_backward::<Self>(input, weight, shift, output_grad, upsample)
     }
 
-    /// Forward pass of [`group_norm`].
+    /// Forward pass of [`group_norm()`].
     fn nhwc_group_norm(
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -53,7 +53,7 @@ pub trait TrainingOps: Backend {
         composed::group_norm::<Self>(input, gamma, beta, groups, silu)
     }
 
-    /// Gradients of [`group_norm`] with respect to input, gamma and beta.
+    /// Gradients of [`group_norm()`] with respect to input, gamma and beta.
     fn nhwc_group_norm_backward(
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
