@@ -169,3 +169,65 @@ fn unequal_lengths_and_foreign_memory_are_refused_by_name() {
     let error = apply(&row, slots).unwrap_err();
     assert!(error.to_string().starts_with("memory: expected one made for"), "{error}");
 }
+
+/// The matrix form of a row, applied to one element: what [`RowMatrix`] says of it, word for word.
+fn by_matrix(row: &RowMatrix, state: [f32; STATE_PARTS], m: f32, v: f32, z: f32) -> Vec<f32> {
+    let [p_x, p_m, least, most, offset, slope] = row.terms;
+    let x0 = (p_x * f64::from(state[0]) + p_m * f64::from(m)).max(least).min(most);
+    let z = f64::from(z) * (0.5 * (offset + slope * f64::from(v))).exp();
+    let slots: Vec<f64> = state.iter().map(|&part| part.into()).chain([m.into(), x0, z]).collect();
+    let made = row.matrix.iter().map(|row| row.iter().zip(&slots).map(|(c, s)| c * s).sum::<f64>());
+    made.map(|value| value as f32).collect()
+}
+
+#[test]
+fn a_row_as_a_matrix_makes_what_the_kernel_makes() {
+    let all = |by: f64| Combination {
+        x: 0.5 * by,
+        m: -0.25,
+        x0: 2.0,
+        history: [1.0, -0.5, 0.125],
+        carried: by,
+        noise: 0.0,
+    };
+    let next = Combination { noise: 3.0, ..all(1.0) };
+    let (carried, remember) = (Some(all(2.0)), Some(all(-1.0)));
+    let full = Row { next, carried, remember, ..ROW };
+    let learned = LearnedVariance { offset: -1.0, slope: 0.5 };
+    let rows = [
+        full,
+        Row { carried: None, ..full },
+        Row { remember: None, ..full },
+        Row { thresholding: Thresholding::Off, learned_variance: Some(learned), ..full },
+    ];
+    // Powers of two, so that no sum rounds, but for the exponential.
+    let (m, z) = (0.75f32, -0.5f32);
+    let mut memory = Memory::new(&rows, 1).unwrap();
+    let (mut sample, mut x0) = ([1.5f32], [0.0f32]);
+    let mut state = [1.5, 0.0, 0.0, 0.0, 0.0, 0.0];
+    for (k, row) in rows.iter().cycle().take(8).enumerate() {
+        let v = k as f32 / 4.0;
+        let shown = by_matrix(&RowMatrix::of(row, false).unwrap(), state, m, v, z)[STATE_PARTS];
+        let made = by_matrix(&RowMatrix::of(row, true).unwrap(), state, m, v, z);
+        state.copy_from_slice(&made[..STATE_PARTS]);
+        let slots = Slots {
+            sample: &mut sample,
+            model_output: &[m, v],
+            noise: &[z],
+            pred_original_sample: &mut x0,
+            memory: &mut memory,
+        };
+        apply(row, slots).unwrap();
+        let [newest, second, third] = memory.history();
+        let kept = [sample[0], memory.carried()[0], newest[0], second[0], third[0], x0[0]];
+        for (found, expected) in state.iter().zip(kept) {
+            assert!(
+                (found - expected).abs() <= 1e-6 * expected.abs(),
+                "row {k}: {state:?} {kept:?}"
+            );
+        }
+        assert_eq!((shown, made[STATE_PARTS]), (state[5], state[0]), "row {k}");
+    }
+    let dynamic = Thresholding::Dynamic { ratio: 0.9, max: 2.0 };
+    assert_eq!(RowMatrix::of(&Row { thresholding: dynamic, ..ROW }, false), None);
+}
