@@ -27,6 +27,8 @@ pub enum Purpose {
     Init = 5,
     /// What renews a sample's noise where a run branches off. The row is the index of the step table's.
     Branch = 6,
+    /// How each training example is flipped and shifted. The row is the training step.
+    Augment = 7,
 }
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

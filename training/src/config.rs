@@ -8,9 +8,10 @@ use ddpm::noise_schedule::BetaSchedule;
 use ddpm::sampler::SamplerConfig;
 use serde::{Deserialize, Serialize};
 
+pub use crate::data::config::DataConfig;
 use crate::network::UNetConfig;
 
-/// Channels of the images; the sheet reader converts to RGB.
+/// Channels of the images; every picture is converted to RGB.
 pub const IMAGE_CHANNELS: usize = 3;
 
 /// Everything that decides what a run computes. See `training/configs/portraits.toml`.
@@ -26,18 +27,6 @@ pub struct Config {
     pub diffusion: DiffusionConfig,
     pub train: TrainConfig,
     pub report: ReportConfig,
-}
-
-/// Where the images are.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// A PNG of tiles, row after row; relative to the configuration file.
-    pub sheet: PathBuf,
-    /// Width of a tile in pixels.
-    pub width: usize,
-    /// Height of a tile in pixels.
-    pub height: usize,
 }
 
 /// The forward process and what the network predicts; names as in diffusers.
@@ -91,7 +80,7 @@ impl Config {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
         let mut config: Self = toml::from_str(&text).with_context(|| format!("{shown}"))?;
         if let Some(folder) = path.parent() {
-            config.data.sheet = folder.join(&config.data.sheet);
+            config.data.resolve(folder);
         }
         config.validate().with_context(|| format!("{shown}"))?;
         Ok(config)
@@ -100,12 +89,7 @@ impl Config {
     /// Says the first thing that cannot work.
     pub fn validate(&self) -> Result<()> {
         let Self { data, train, report, .. } = self;
-        ensure!(
-            (1..=1024).contains(&data.width) && (1..=1024).contains(&data.height),
-            "data: tiles of {}x{} pixels, expected 1 to 1024 each way",
-            data.width,
-            data.height
-        );
+        data.validate()?;
         self.model.validate(data.width, data.height)?;
         self.model_config()?;
         ensure!(

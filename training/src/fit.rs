@@ -1,7 +1,8 @@
 //! The training run: batches, loss, steps, and what is written on the way.
 //!
-//! A step is a function of configuration, data and step number alone (its images, timesteps and
-//! noise are counted out by Philox), so a run goes on from a checkpoint as if never interrupted.
+//! A step is a function of configuration, data and step number alone (its images, their flips and
+//! shifts, timesteps and noise are counted out by Philox), so a run goes on from a checkpoint as if
+//! never interrupted.
 
 use std::fs::{self, OpenOptions};
 use std::io::{IsTerminal, Write};
@@ -17,6 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::checkpoint::{self, Checkpoint, write_atomically};
 use crate::config::{Config, IMAGE_CHANNELS};
+use crate::data::augment::View;
 use crate::data::{Dataset, Order};
 use crate::forward::forward;
 use crate::optimizer::TrainState;
@@ -86,7 +88,8 @@ impl<'a> Batches<'a> {
         let (mut noisy, mut target) = (vec![0.0; n * item], vec![0.0; n * item]);
         let (mut timesteps, mut image) = (Vec::with_capacity(n), vec![0.0; item]);
         for i in 0..n {
-            self.data.copy_image(self.order.image(step * n + i), &mut image);
+            let view = View::random(&self.config.data, seed, step, i);
+            self.data.copy_image(self.order.image(step * n + i), view, &mut image);
             let t = self.timestep(step, i);
             let noise = &noise[i * item..][..item];
             self.schedule.add_noise(&image, noise, t, &mut noisy[i * item..][..item])?;
@@ -153,6 +156,9 @@ pub fn time_steps(config: &Config, steps: usize, device: &Device) -> Result<Vec<
 pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<()> {
     let files = RunFiles { folder: config.out.clone() };
     let data = Dataset::read(&config.data)?;
+    for note in data.notes() {
+        eprintln!("{note}");
+    }
     fs::create_dir_all(&files.folder)
         .with_context(|| format!("cannot make {}", files.folder.display()))?;
     let mut state = start(config, &files, resume, device)?;
@@ -225,7 +231,7 @@ fn same_run(a: &Config, b: &Config) -> bool {
         && a.model == b.model
         && a.diffusion == b.diffusion
         && a.train == b.train
-        && (a.data.width, a.data.height) == (b.data.width, b.data.height)
+        && a.data.same_images(&b.data)
 }
 
 const LOG_HEADER: &str = "step,loss";

@@ -1,20 +1,22 @@
-//! Sheets as people have them: every PNG colour type, and files that are none.
+//! Sheets as people have them: every PNG colour type, and files that are no sheet.
 
 mod common;
 
-use common::{folder, write_png};
+use common::{folder, with_png_size, write_png};
 use ddpm_train::config::DataConfig;
 use ddpm_train::data::Dataset;
+use ddpm_train::data::augment::View;
+use ddpm_train::data::config::Color;
 use png::{BitDepth, ColorType};
 
 fn read(path: &std::path::Path) -> anyhow::Result<Dataset> {
-    Dataset::read(&DataConfig { sheet: path.to_path_buf(), width: 1, height: 1 })
+    Dataset::read(&DataConfig::sheet(path, 1, 1))
 }
 
 /// The bytes of the first pixel, back from [-1, 1].
 fn first_pixel(data: &Dataset) -> [u8; 3] {
     let mut values = [0.0; 3];
-    data.copy_image(0, &mut values);
+    data.copy_image(0, View::default(), &mut values);
     assert!(values.iter().all(|v| (-1.0..=1.0).contains(v)));
     values.map(ddpm::image::to_byte)
 }
@@ -37,11 +39,15 @@ fn every_png_colour_type_becomes_rgb() {
     check(ColorType::Grayscale, BitDepth::Sixteen, &[77, 200], false, [77, 77, 77]);
     check(ColorType::GrayscaleAlpha, BitDepth::Eight, &[200, 51], false, [40, 40, 40]);
     check(ColorType::Rgb, BitDepth::Eight, &[1, 2, 3], false, [1, 2, 3]);
-    check(ColorType::Rgb, BitDepth::Sixteen, &[1, 0, 2, 0, 3, 255], false, [1, 2, 3]);
+    check(ColorType::Rgb, BitDepth::Sixteen, &[1, 0, 2, 0, 3, 255], false, [1, 2, 4]);
     check(ColorType::Rgba, BitDepth::Eight, &[100, 200, 255, 255], false, [100, 200, 255]);
     check(ColorType::Rgba, BitDepth::Eight, &[100, 200, 255, 0], false, [0, 0, 0]);
     // Palette entry 1 with alpha 128 of 255, over black.
     check(ColorType::Indexed, BitDepth::Eight, &[1], true, [125, 50, 25]);
+
+    let on_red =
+        DataConfig { background: Some(Color([255, 0, 0])), ..DataConfig::sheet(&path, 1, 1) };
+    assert_eq!(first_pixel(&Dataset::read(&on_red).unwrap()), [252, 50, 25]);
 }
 
 #[test]
@@ -51,13 +57,13 @@ fn tiles_are_read_row_by_row() {
     // 4x4 pixels, 2x2 tiles; the red of a pixel is its place in the sheet.
     let data: Vec<u8> = (0..16).flat_map(|i| [i, 0, 0]).collect();
     write_png(&path, (4, 4), ColorType::Rgb, BitDepth::Eight, &data, |_| {});
-    let data = Dataset::read(&DataConfig { sheet: path, width: 2, height: 2 }).unwrap();
+    let data = Dataset::read(&DataConfig::sheet(path, 2, 2)).unwrap();
     assert_eq!(data.len(), 4);
     let mut values = [0.0; 12];
     for (tile, expected) in
         [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]].iter().enumerate()
     {
-        data.copy_image(tile, &mut values);
+        data.copy_image(tile, View::default(), &mut values);
         let reds: Vec<u8> = values.iter().step_by(3).map(|&v| ddpm::image::to_byte(v)).collect();
         assert_eq!(reds, expected);
     }
@@ -72,40 +78,24 @@ fn files_that_are_no_sheet_are_refused_by_name() {
         let message = format!("{error:#}");
         assert!(message.contains("bad.png") && message.contains(part), "{message}");
     };
-    refuse("cannot open the sheet");
+    refuse("cannot open it");
     std::fs::write(&path, "").unwrap();
-    refuse("not a PNG file");
+    refuse("the file is empty");
     std::fs::write(&path, "a text with another name").unwrap();
-    refuse("not a PNG file");
+    refuse("not a picture");
 
     let noise: Vec<u8> =
         (0..64 * 64 * 3u32).map(|i| (i.wrapping_mul(2654435761) >> 24) as u8).collect();
     write_png(&path, (64, 64), ColorType::Rgb, BitDepth::Eight, &noise, |_| {});
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, &whole[..whole.len() * 6 / 10]).unwrap();
-    refuse("the PNG file is damaged");
+    refuse("damaged or cut short");
     let mut flipped = whole.clone();
     let middle = flipped.len() / 2;
     flipped[middle] ^= 0xff;
     std::fs::write(&path, &flipped).unwrap();
-    refuse("the PNG file is damaged");
+    refuse("damaged or cut short");
 
-    // A header that promises 60000 x 60000 pixels, with its checksum right.
-    let mut header = b"IHDR".to_vec();
-    header.extend(60000u32.to_be_bytes());
-    header.extend(60000u32.to_be_bytes());
-    header.extend([8, 2, 0, 0, 0]);
-    let crc = header.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(
-            crc ^ u32::from(byte),
-            |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 },
-        )
-    });
-    let mut huge = whole[..8].to_vec();
-    huge.extend(13u32.to_be_bytes());
-    huge.extend(&header);
-    huge.extend((!crc).to_be_bytes());
-    huge.extend(&whole[8 + 25..]);
-    std::fs::write(&path, &huge).unwrap();
-    refuse("expected at most 16384");
+    std::fs::write(&path, with_png_size(&whole, 60000, 60000)).unwrap();
+    refuse("60000x60000 pixels, expected at most 16384");
 }

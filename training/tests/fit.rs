@@ -10,6 +10,7 @@ use burn::tensor::Device;
 use common::{folder, write_run};
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::{Config, IMAGE_CHANNELS};
+use ddpm_train::data::config::Fit;
 use ddpm_train::fit::read_losses;
 use ddpm_train::parameters::{Parameters, specs};
 
@@ -42,13 +43,17 @@ fn refuse(config: &Path, arguments: &[&str]) -> String {
 fn run_killed_half_way_and_resumed_has_the_losses_of_an_uninterrupted_one() {
     const STEPS: usize = 200;
     let whole = folder("fit_whole");
-    let config = write_run(&whole, 21, |c| c.train.steps = STEPS);
+    let change = |c: &mut Config| {
+        c.train.steps = STEPS;
+        (c.data.flip, c.data.shift) = (true, 2);
+    };
+    let config = write_run(&whole, 21, change);
     succeed(&config, &[]);
     let expected = read_losses(&whole.join("out/loss.csv")).unwrap();
     assert_eq!(expected.len(), STEPS);
 
     let cut = folder("fit_cut");
-    let config = write_run(&cut, 21, |c| c.train.steps = STEPS);
+    let config = write_run(&cut, 21, change);
     let mut child = command(&config).stderr(Stdio::null()).spawn().unwrap();
     let log = cut.join("out/loss.csv");
     let started = Instant::now();
@@ -183,14 +188,18 @@ fn diverging_run_stops_with_an_error_and_its_last_checkpoint() {
 fn configurations_that_cannot_work_are_refused_by_name() {
     let folder = folder("fit_config");
     type Case = (fn(&mut Config), &'static str);
-    let cases: [Case; 12] = [
+    let cases: [Case; 16] = [
         (|c| c.model.channels = vec![], "model.channels is empty"),
         (|c| c.model.channels = vec![8, 18], "model.channels has 18"),
         (|c| c.model.heads = 3, "model.heads is 3"),
         (|c| c.model.time_dim = 7, "model.time_dim is 7"),
         (|c| c.model.channels = vec![8; 5], "multiples of 16"),
         (|c| c.data.height = 6, "expected multiples of the 8x6 of a tile"),
-        (|c| c.data.width = 0, "tiles of 0x8"),
+        (|c| c.data.width = 0, "images of 0x8"),
+        (|c| c.data.shift = 5, "data.shift is 5"),
+        (|c| c.data.folder = Some("pictures".into()), "both folder and sheet"),
+        (|c| c.data.sheet = None, "neither folder nor sheet"),
+        (|c| c.data.fit = Some(Fit::Pad), "data.fit is for a folder"),
         (|c| c.train.batch = 0, "train.batch is 0"),
         (|c| c.train.learning_rate = f64::NAN, "train.learning_rate is NaN"),
         (|c| c.diffusion.beta_end = 1.5, "beta"),

@@ -3,6 +3,8 @@
 // Each test file uses its own part of this.
 #![allow(dead_code)]
 
+pub mod jpeg;
+
 use std::path::{Path, PathBuf};
 
 use ddpm_train::config::Config;
@@ -18,17 +20,45 @@ pub fn folder(name: &str) -> PathBuf {
 /// Writes a PNG.
 pub fn write_png(
     path: &Path,
+    size: (u32, u32),
+    color: png::ColorType,
+    depth: png::BitDepth,
+    data: &[u8],
+    prepare: impl FnOnce(&mut png::Encoder<&mut Vec<u8>>),
+) {
+    std::fs::write(path, png_bytes(size, color, depth, data, prepare)).unwrap();
+}
+
+/// A PNG file.
+pub fn png_bytes(
     (width, height): (u32, u32),
     color: png::ColorType,
     depth: png::BitDepth,
     data: &[u8],
-    prepare: impl FnOnce(&mut png::Encoder<std::fs::File>),
-) {
-    let mut encoder = png::Encoder::new(std::fs::File::create(path).unwrap(), width, height);
+    prepare: impl FnOnce(&mut png::Encoder<&mut Vec<u8>>),
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(color);
     encoder.set_depth(depth);
     prepare(&mut encoder);
     encoder.write_header().unwrap().write_image_data(data).unwrap();
+    bytes
+}
+
+/// Changes the sides in a PNG's header, and its checksum with them.
+pub fn with_png_size(png: &[u8], width: u32, height: u32) -> Vec<u8> {
+    let mut png = png.to_vec();
+    png[16..20].copy_from_slice(&width.to_be_bytes());
+    png[20..24].copy_from_slice(&height.to_be_bytes());
+    let crc = png[12..29].iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(
+            crc ^ u32::from(byte),
+            |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 },
+        )
+    });
+    png[29..33].copy_from_slice(&(!crc).to_be_bytes());
+    png
 }
 
 /// Writes a sheet of `tiles` 8x8 tiles side by side, each a plain colour with a darker lower half.

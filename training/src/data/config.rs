@@ -1,0 +1,200 @@
+//! The `[data]` section of a configuration: where the images are and how they become the model's.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+/// Where the images are: exactly one of `folder` and `sheet`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// A folder of pictures, with all folders in it; relative to the configuration file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// A picture of tiles, row after row; relative to the configuration file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sheet: Option<PathBuf>,
+    /// Width of the model's images, and of a tile, in pixels.
+    pub width: usize,
+    /// Height of the model's images, and of a tile, in pixels.
+    pub height: usize,
+    /// What transparent pixels lie on: white in a folder, black in a sheet, if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub background: Option<Color>,
+    /// How the pictures of a folder come to the model's size; crop if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit: Option<Fit>,
+    /// How the pixels of a folder's pictures are scaled; triangle if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
+    /// What happens when a file of a folder is no picture; skip if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_bad_file: Option<OnBadFile>,
+    /// Most memory that the images of a folder may take, in MiB; 4096 if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+    /// Whether every other image, at random, is shown mirrored left to right.
+    #[serde(default)]
+    pub flip: bool,
+    /// Images are moved by up to this many pixels each way, at random; the edges are repeated.
+    #[serde(default)]
+    pub shift: usize,
+}
+
+/// How a picture of another shape comes to the model's width and height.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
+    /// Scaled until it covers the image, and the middle taken.
+    #[default]
+    Crop,
+    /// Scaled until it fits into the image, the rest filled with the background.
+    Pad,
+    /// Scaled each way by itself.
+    Stretch,
+    /// Not scaled: a picture of another size is a bad file.
+    Exact,
+}
+
+/// How pixels are scaled; on the bytes as they are, without a change of gamma.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Filter {
+    /// A weighted mean of all pixels below, bilinear when it enlarges; it never rings.
+    #[default]
+    Triangle,
+    /// Lanczos with three lobes: sharper, with faint rings at hard edges.
+    Lanczos,
+    /// One source pixel each: pixel art enlarged by whole factors stays pixel art.
+    Nearest,
+}
+
+/// What happens when a file is damaged or no picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBadFile {
+    /// It is listed and left out.
+    #[default]
+    Skip,
+    /// All are listed, and nothing is trained.
+    Fail,
+}
+
+/// A colour, written `#rrggbb`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Color(pub [u8; 3]);
+
+impl Color {
+    pub const BLACK: Self = Self([0; 3]);
+    pub const WHITE: Self = Self([255; 3]);
+
+    /// A pixel of this colour under one with straight alpha; of bytes, rounded to nearest.
+    pub fn under(self, [r, g, b, alpha]: [u8; 4]) -> [u8; 3] {
+        let mix = |over: u8, under: u8| {
+            let alpha = u32::from(alpha);
+            ((u32::from(over) * alpha + u32::from(under) * (255 - alpha) + 127) / 255) as u8
+        };
+        [mix(r, self.0[0]), mix(g, self.0[1]), mix(b, self.0[2])]
+    }
+}
+
+impl TryFrom<String> for Color {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6);
+        let value = digits
+            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+            .ok_or_else(|| format!("found the colour {text:?}, expected \"#rrggbb\""))?;
+        let [_, r, g, b] = value.to_be_bytes();
+        Ok(Self([r, g, b]))
+    }
+}
+
+impl From<Color> for String {
+    fn from(color: Color) -> Self {
+        color.to_string()
+    }
+}
+
+impl fmt::Display for Color {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [r, g, b] = self.0;
+        write!(f, "#{r:02x}{g:02x}{b:02x}")
+    }
+}
+
+/// Where the images come from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Source<'a> {
+    Folder(&'a Path),
+    Sheet(&'a Path),
+}
+
+impl DataConfig {
+    /// Images of `width` x `height` from a folder, all else as if not given.
+    pub fn folder(path: impl Into<PathBuf>, width: usize, height: usize) -> Self {
+        Self { folder: Some(path.into()), width, height, ..Self::default() }
+    }
+
+    /// Tiles of `width` x `height` from a sheet, all else as if not given.
+    pub fn sheet(path: impl Into<PathBuf>, width: usize, height: usize) -> Self {
+        Self { sheet: Some(path.into()), width, height, ..Self::default() }
+    }
+
+    pub fn source(&self) -> Result<Source<'_>> {
+        match (&self.folder, &self.sheet) {
+            (Some(folder), None) => Ok(Source::Folder(folder)),
+            (None, Some(sheet)) => Ok(Source::Sheet(sheet)),
+            (None, None) => bail!(
+                "data: neither folder nor sheet, expected folder = \"my_pictures\", or a sheet of tiles"
+            ),
+            (Some(_), Some(_)) => bail!("data: both folder and sheet, expected one of them"),
+        }
+    }
+
+    /// Makes paths relative to `base` relative to the current folder.
+    pub fn resolve(&mut self, base: &Path) {
+        for path in [&mut self.folder, &mut self.sheet].into_iter().flatten() {
+            *path = base.join(&*path);
+        }
+    }
+
+    /// Says the first thing that cannot work; opens no file.
+    pub fn validate(&self) -> Result<()> {
+        let (w, h) = (self.width, self.height);
+        ensure!(
+            (1..=1024).contains(&w) && (1..=1024).contains(&h),
+            "data: images of {w}x{h} pixels, expected 1 to 1024 each way"
+        );
+        if let Source::Sheet(_) = self.source()? {
+            let given = [
+                ("fit", self.fit.is_some()),
+                ("filter", self.filter.is_some()),
+                ("on_bad_file", self.on_bad_file.is_some()),
+                ("memory_mib", self.memory_mib.is_some()),
+            ];
+            if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
+                bail!("data.{name} is for a folder; the tiles of a sheet are taken as they are");
+            }
+        }
+        ensure!(
+            self.shift <= w.min(h) / 2,
+            "data.shift is {}, expected at most half of the {w}x{h} pixels of an image",
+            self.shift
+        );
+        ensure!(self.memory_mib != Some(0), "data.memory_mib is 0, expected at least 1");
+        Ok(())
+    }
+
+    /// Whether two configurations make the same images of the same files.
+    pub fn same_images(&self, other: &Self) -> bool {
+        let rest =
+            |config: &Self| Self { folder: None, sheet: None, memory_mib: None, ..config.clone() };
+        self.folder.is_some() == other.folder.is_some() && rest(self) == rest(other)
+    }
+}

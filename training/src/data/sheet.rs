@@ -1,0 +1,36 @@
+//! A sheet of tiles, cut.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use super::config::{Color, DataConfig};
+use super::decode::Decoder;
+use crate::config::IMAGE_CHANNELS;
+
+/// The largest decoded sheet: 16384 x 16384 pixels with alpha.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// The tiles of a sheet, row after row.
+pub fn read(path: &Path, config: &DataConfig) -> Result<Vec<u8>> {
+    let decoder = Decoder::new(config.background.unwrap_or(Color::BLACK), MAX_BYTES);
+    let sheet = decoder.read(path).with_context(|| format!("{}", path.display()))?.rgb;
+    let (w, h) = (config.width, config.height);
+    let (width, height) = (sheet.width() as usize, sheet.height() as usize);
+    ensure!(
+        width.is_multiple_of(w) && height.is_multiple_of(h),
+        "{}: the sheet is {width}x{height} pixels, expected multiples of the {w}x{h} of a tile",
+        path.display()
+    );
+    let rgb = sheet.as_raw();
+    let mut pixels = Vec::with_capacity(rgb.len());
+    for top in (0..height).step_by(h) {
+        for left in (0..width).step_by(w) {
+            for y in top..top + h {
+                let start = (y * width + left) * IMAGE_CHANNELS;
+                pixels.extend_from_slice(&rgb[start..start + w * IMAGE_CHANNELS]);
+            }
+        }
+    }
+    Ok(pixels)
+}
