@@ -141,9 +141,12 @@ fn existing_run_is_not_overwritten_and_another_is_not_resumed() {
     let before = std::fs::read(folder.join("out/checkpoint.safetensors")).unwrap();
     let message = refuse(&config, &[]);
     assert!(message.contains("exists") && message.contains("--resume"), "{message}");
-    let other = write_run(&folder, 4, |c| c.train.learning_rate = 1e-4);
-    let message = refuse(&other, &["--resume"]);
-    assert!(message.contains("another configuration"), "{message}");
+    let changes: [fn(&mut Config); 2] = [|c| c.train.learning_rate = 1e-4, |c| c.data.flip = true];
+    for change in changes {
+        let other = write_run(&folder, 4, change);
+        let message = refuse(&other, &["--resume"]);
+        assert!(message.contains("another configuration"), "{message}");
+    }
     assert_eq!(std::fs::read(folder.join("out/checkpoint.safetensors")).unwrap(), before);
 }
 

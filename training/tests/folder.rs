@@ -265,8 +265,8 @@ fn bad_files_are_named_with_their_reasons_and_skipped_or_fatal() {
         none_left.contains("no picture") && none_left.contains(&format!("{count} files")),
         "{none_left}"
     );
-    // A whole picture with bytes behind its end is a good one.
-    write(&folder.join("good.jpg"), [Jpeg::default().row(&[&[33]]), vec![7; 9]].concat());
+    // A whole picture with bytes behind its end is a good one; it comes after all the bad ones.
+    write(&folder.join("whole.jpg"), [Jpeg::default().row(&[&[33]]), vec![7; 9]].concat());
     let data = Dataset::read(&DataConfig::folder(&folder, 1, 1)).unwrap();
     assert_eq!((data.len(), image(&data, 0, 3)), (1, vec![33; 3]));
     let fatal = refused(&config);
