@@ -19,7 +19,7 @@ const VERSION: &str = "1";
 const PREFIXES: [&str; 4] = ["parameters.", "ema.", "moment1.", "moment2."];
 
 /// Writes the state. The file at `path` is the old one or the new one whatever happens meanwhile.
-pub fn save(path: &Path, config: &Config, state: &TrainState) -> Result<()> {
+pub fn save(path: &Path, config: &Config, images: &str, state: &TrainState) -> Result<()> {
     let mut tensors = Vec::new();
     for (prefix, parameters) in
         PREFIXES.iter().zip([&state.parameters, &state.ema, &state.moment1, &state.moment2])
@@ -29,6 +29,7 @@ pub fn save(path: &Path, config: &Config, state: &TrainState) -> Result<()> {
     let metadata = HashMap::from([
         ("ddpm-train.version".to_string(), VERSION.to_string()),
         ("ddpm-train.step".to_string(), state.step.to_string()),
+        ("ddpm-train.images".to_string(), images.to_string()),
         ("ddpm-train.config".to_string(), serde_json::to_string(config)?),
     ]);
     let views = tensors.iter().map(|(name, tensor)| (name, tensor));
@@ -64,6 +65,8 @@ pub struct Checkpoint {
     bytes: Vec<u8>,
     /// The configuration the run was started with.
     pub config: Config,
+    /// The fingerprint of the images of the run, where the file has one.
+    pub images: Option<String>,
     /// Steps taken.
     pub step: usize,
 }
@@ -94,7 +97,8 @@ impl Checkpoint {
             serde_json::from_str(&entry("config")?).context("ddpm-train.config")?;
         config.validate().context("ddpm-train.config")?;
         SafeTensors::deserialize(&bytes).context("the checkpoint is damaged")?;
-        Ok(Self { bytes, config, step })
+        let images = metadata.get("ddpm-train.images").cloned();
+        Ok(Self { bytes, config, images, step })
     }
 
     fn load(&self, prefix: &str, device: &Device) -> Result<Parameters> {

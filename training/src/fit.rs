@@ -161,7 +161,8 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<()> {
     }
     fs::create_dir_all(&files.folder)
         .with_context(|| format!("cannot make {}", files.folder.display()))?;
-    let mut state = start(config, &files, resume, device)?;
+    let images = data.fingerprint();
+    let mut state = start(config, &files, &images, resume, device)?;
     let mut losses = losses_so_far(&files, state.step)?;
     eprintln!(
         "{} images of {}x{}; {} weights; step {} of {}; writing to {}",
@@ -188,7 +189,7 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<()> {
         progress.step(state.step, loss);
         let last = state.step == config.train.steps;
         if last || state.step.is_multiple_of(config.report.checkpoint_every) {
-            checkpoint::save(&files.checkpoint(), config, &state)?;
+            checkpoint::save(&files.checkpoint(), config, &images, &state)?;
             picture::write_loss_curve(&files.loss_curve(), &losses)?;
         }
         let every = config.report.sample_every;
@@ -205,7 +206,13 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<()> {
     Ok(())
 }
 
-fn start(config: &Config, files: &RunFiles, resume: bool, device: &Device) -> Result<TrainState> {
+fn start(
+    config: &Config,
+    files: &RunFiles,
+    images: &str,
+    resume: bool,
+    device: &Device,
+) -> Result<TrainState> {
     let path = files.checkpoint();
     if resume {
         let checkpoint = Checkpoint::read(&path)?;
@@ -215,6 +222,13 @@ fn start(config: &Config, files: &RunFiles, resume: bool, device: &Device) -> Re
              another folder",
             path.display()
         );
+        if let Some(before) = checkpoint.images.as_deref().filter(|before| *before != images) {
+            eprintln!(
+                "{}: the images were others ({before}; now {images}). The run goes on with those of \
+                 now, and is not what it would have been with the others",
+                path.display()
+            );
+        }
         return checkpoint.state(device);
     }
     ensure!(

@@ -378,6 +378,17 @@ fn fit_trains_on_a_folder_of_three_pictures() {
     write(&folder.join("pictures/b.webp"), encode(picture, ImageFormat::WebP));
     write(&folder.join("pictures/c/c.jpg"), Jpeg::default().row(&[&[30], &[220]]));
     write(&folder.join("pictures/broken.jpg"), [0xff, 0xd8, 0xff]);
+    let fit = |config: &Path, arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ddpm-train"))
+            .args(["fit", "--config"])
+            .arg(config)
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{text}");
+        text
+    };
     let run = |flip: bool, shift: usize| {
         let _ = fs::remove_dir_all(folder.join("out"));
         let config = write_run(&folder, 1, |c| {
@@ -386,13 +397,7 @@ fn fit_trains_on_a_folder_of_three_pictures() {
             (c.data.flip, c.data.shift) = (flip, shift);
             c.train.steps = 2;
         });
-        let output = Command::new(env!("CARGO_BIN_EXE_ddpm-train"))
-            .args(["fit", "--config"])
-            .arg(config)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{text}");
+        let text = fit(&config, &[]);
         assert!(text.contains("broken.jpg: damaged") && text.contains("3 images of 8x8"), "{text}");
         read_losses(&folder.join("out/loss.csv")).unwrap()
     };
@@ -401,4 +406,11 @@ fn fit_trains_on_a_folder_of_three_pictures() {
     // The second step's, as the network starts at output 0; the first is the noise's own.
     assert!(still[1] != flipped[1] && still[1] != shifted[1] && flipped[1] != shifted[1]);
     assert_eq!(run(true, 0), flipped);
+
+    // Resumed, it says so where the pictures are not those of the checkpoint.
+    let config = folder.join("config.toml");
+    assert!(!fit(&config, &["--resume"]).contains("the images were others"));
+    write(&folder.join("pictures/d.png"), gray_png(40));
+    let text = fit(&config, &["--resume"]);
+    assert!(text.contains("the images were others (3 images, "), "{text}");
 }

@@ -58,6 +58,18 @@ impl Dataset {
         &self.notes
     }
 
+    /// What the images are, in a few letters: others have another, as far as 64 bits can tell.
+    pub fn fingerprint(&self) -> String {
+        // FNV-1a (Fowler, Noll, Vo), of words instead of bytes.
+        let (words, rest) = self.pixels.as_chunks::<8>();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        let hash = words.iter().chain([&last]).fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| {
+            (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!("{} images, {hash:016x}", self.len())
+    }
+
     /// Writes image `index` to `out` in [-1, 1], pixel after pixel: byte b is b / 127.5 - 1.
     pub fn copy_image(&self, index: usize, view: View, out: &mut [f32]) {
         let source = &self.pixels[index * self.item()..][..self.item()];
