@@ -78,6 +78,22 @@ fn folders_are_read_to_the_bottom_in_natural_order_without_hidden_files() {
     assert_eq!(reds(&folder), [2, 10, 12, 13, 20, 30]);
 }
 
+#[test]
+fn tiles_as_files_are_the_images_of_their_sheet() {
+    let folder = folder("folder_tiles");
+    common::write_sheet(&folder.join("sheet.png"), 12);
+    let sheet = image::open(folder.join("sheet.png")).unwrap();
+    for tile in 0..12 {
+        let bytes = encode(sheet.crop_imm(tile * 8, 0, 8, 8), ImageFormat::Png);
+        write(&folder.join(format!("tiles/{tile}.png")), bytes);
+    }
+    let images = |config| Dataset::read(&config).unwrap().fingerprint();
+    let tiles = images(DataConfig::folder(folder.join("tiles"), 8, 8));
+    assert_eq!(tiles, images(DataConfig::sheet(folder.join("sheet.png"), 8, 8)));
+    fs::remove_file(folder.join("tiles/11.png")).unwrap();
+    assert_ne!(tiles, images(DataConfig::folder(folder.join("tiles"), 8, 8)));
+}
+
 #[cfg(unix)]
 #[test]
 fn links_are_followed_and_circles_end() {
