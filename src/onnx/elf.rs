@@ -61,7 +61,7 @@ fn read(file: &mut File) -> Option<Vec<String>> {
         segment.kind == PT_LOAD
             && strings.checked_sub(segment.address).is_some_and(|at| at < segment.size)
     })?;
-    let start = strings - holder.address + holder.offset;
+    let start = (strings - holder.address).checked_add(holder.offset)?;
     let names = entries.iter().filter(|(tag, _)| *tag == DT_NEEDED);
     Some(names.filter_map(|(_, at)| text(file, start.checked_add(*at)?)).collect())
 }

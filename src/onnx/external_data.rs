@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Seek};
 
-/// Graphs lie in nodes of graphs. Deeper than this is no model.
-const MAX_DEPTH: u32 = 64;
+/// Graphs lie in nodes of graphs. Deeper than this protocol buffers are not read.
+const MAX_DEPTH: u32 = 100;
 
 /// The field of a tensor that says where its values are, and its value for another file.
 const DATA_LOCATION: u64 = 14;
@@ -147,6 +147,7 @@ mod tests {
     use std::io::Cursor;
 
     use super::*;
+    use crate::onnx::protobuf::Message as Proto;
 
     fn field(number: u8, content: &[u8]) -> Vec<u8> {
         let mut bytes = vec![number << 3 | 2, content.len() as u8];
@@ -191,5 +192,18 @@ mod tests {
         }
         assert_eq!(found(&field(7, &deep)), [""; 0]);
         assert_eq!(found(&[0xFF; 40]), [""; 0]);
+    }
+
+    /// What is passed by here, the runtime reads all the same, and no fingerprint knows of it.
+    #[test]
+    fn a_location_is_found_as_deep_as_the_runtime_reads() {
+        let entry = Proto::default().text(1, "location").text(2, "deep");
+        let tensor = Proto::default().message(13, entry).int(14, 1);
+        let mut graph = Proto::default().message(5, tensor);
+        for _ in 0..31 {
+            let node = Proto::default().message(5, Proto::default().message(6, graph));
+            graph = Proto::default().message(1, node);
+        }
+        assert_eq!(found(&Proto::default().message(7, graph).into_bytes()), ["deep"]);
     }
 }

@@ -434,9 +434,11 @@ impl FusedSteps for OnnxDenoiser {
     fn step(&mut self, place: usize, ask: FusedAsk<'_>) -> Result<bool> {
         let made = self.step_in(place, ask);
         if let Err(error) = &made {
-            let is_ours = error.kind() != ErrorKind::InvalidArgument
-                && !self.interrupt.was_broken_off()
-                && self.interrupt.check().is_ok();
+            // As the worker sees it: what one stream asks for says nothing of the others.
+            let is_asked_for =
+                matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::Unsupported);
+            let is_ours =
+                !is_asked_for && !self.interrupt.was_broken_off() && self.interrupt.check().is_ok();
             if is_ours {
                 let text = format!("{}: from here on steps are not fused: {error}", self.name);
                 self.log.log(LogLevel::Warning, text);

@@ -36,6 +36,9 @@ type Reasoned<T> = std::result::Result<T, String>;
 /// How many names are shown to somebody who has mistaken one.
 const NEAREST: usize = 3;
 
+/// Names longer than this, in bytes, nobody has mistaken; to compare them would take for ever.
+const LONGEST: usize = 512;
+
 /// Where new values go.
 #[derive(Debug, PartialEq)]
 pub(super) enum Place {
@@ -239,12 +242,17 @@ fn widened<const N: usize>(data: &[u8], from: impl Fn([u8; N]) -> f32) -> Cow<'s
 
 /// The names most like one, in words.
 fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let mut names = names.peekable();
+    if names.peek().is_none() {
+        return "; it has none at all".to_owned();
+    }
+    let names = names.filter(|other| name.len().max(other.len()) <= LONGEST);
     let mut names: Vec<(usize, &str)> = names.map(|other| (distance(name, other), other)).collect();
     names.sort();
     let names: Vec<String> =
         names.iter().take(NEAREST).map(|(_, name)| format!("\"{name}\"")).collect();
     match names[..] {
-        [] => "; it has none at all".to_owned(),
+        [] => String::new(),
         _ => format!("; the nearest are {}", names.join(", ")),
     }
 }
@@ -276,6 +284,17 @@ mod tests {
         {
             assert_eq!((distance(a, b), distance(b, a)), (expected, expected), "{a} {b}");
         }
+    }
+
+    /// A name of megabytes, which a damaged or hostile file may have, is not compared.
+    #[test]
+    fn the_names_most_like_one_are_said_where_they_are_names() {
+        let names = ["conv1", "conv2", "fc"];
+        let [near, far] = ["conv10".to_owned(), "x".repeat(LONGEST + 1)]
+            .map(|name| nearest(&name, names.into_iter()));
+        assert!(near.starts_with("; the nearest are \"conv1\", \"conv2\""), "{near}");
+        assert_eq!(far, "");
+        assert_eq!(nearest("conv1", [].into_iter()), "; it has none at all");
     }
 
     #[test]

@@ -73,11 +73,17 @@ impl Run {
     /// noise renewed, while the run's own stays as it is until the answer. Does nothing after the last
     /// step.
     ///
-    /// Errors: `InvalidArgument` where a length differs. Does not allocate or block.
+    /// Errors: `InvalidArgument` where a length differs, or the samples are [away](Self::away). Does not
+    /// allocate or block.
     pub fn ask(&self, sample: &mut [f32], timesteps: &mut [f64], labels: &mut [i64]) -> Result<()> {
         let Some(row) = self.table.rows().get(self.step_index) else {
             return Ok(());
         };
+        if self.away.is_some() {
+            return Err(Error::invalid_argument(
+                "ask: found the run's samples away, expected them here",
+            ));
+        }
         let queries = self.queries();
         let expected =
             [queries * self.item_len(), queries, self.labels.len() + self.null_labels.len()];

@@ -40,21 +40,21 @@ impl Watch<'_> {
             let number = self.calls.begin(members.len());
             members.iter().for_each(|request| request.join(self.calls, number));
             // Asked for after all have joined: one that did may have left while others joined.
-            let outcome = match self.calls.is_wanted() {
-                false => Ok(false),
-                true => call().map(|()| true),
-            };
+            let outcome = self.calls.is_wanted().then(&mut call);
             self.calls.end();
             match outcome {
-                Err(error) => match (self.closing)() {
+                Some(Ok(())) => return Ok(true),
+                Some(Err(error)) => match (self.closing)() {
                     // The interrupt of a close shows up as a failure of the model; it is none.
                     Some(closed) => return Err(closed),
                     None if !self.stopper.was_broken_off() => return Err(error),
-                    // Meant for a call before this one, and a moment late: once more.
-                    None if members.iter().any(|request| request.is_wanted()) => {}
-                    None => return Ok(false),
+                    None => {}
                 },
-                made => return made,
+                None => {}
+            }
+            // What ended it may have been meant for a call before this one, and a moment late: once more.
+            if !members.iter().any(|request| request.is_wanted()) {
+                return Ok(false);
             }
         }
     }

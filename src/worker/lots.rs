@@ -99,7 +99,8 @@ impl Lots {
         }
         let mut done = 0;
         let mut start = 0;
-        while start < able {
+        // One that fails brings all home, and there they stay.
+        while start < able && !self.is_off {
             let end = start + length(&requests[start..able], rules, limit);
             match self.serve_lot(&mut requests[start..end], fused, rules.fixed, watch) {
                 Made::Steps | Made::Nothing => {
@@ -188,7 +189,11 @@ impl Lots {
                     }
                     Err(error) => {
                         // What one stream asks for is not the device's fault. The model has logged it.
-                        if error.kind() != ErrorKind::InvalidArgument {
+                        let is_asked_for = matches!(
+                            error.kind(),
+                            ErrorKind::InvalidArgument | ErrorKind::Unsupported
+                        );
+                        if !is_asked_for {
                             self.bring_home(None, fused);
                             self.is_off = true;
                         }

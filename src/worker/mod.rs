@@ -349,8 +349,7 @@ fn serve<I>(
     while !shared.is_closing() {
         called.append(&mut take_in(&mut requests, inbox.drain()));
         for core in called.drain(..) {
-            batch.bring_home(Some(&core), denoiser.as_mut());
-            core.came_home();
+            batch.bring_home(Some(&core.0), denoiser.as_mut());
         }
         requests.retain_mut(Request::renew);
         if requests.is_empty() {
@@ -380,7 +379,16 @@ fn serve<I>(
         inbox.worked();
     }
     batch.bring_home(None, denoiser.as_mut());
-    called.iter().for_each(|core| core.came_home());
+}
+
+/// A stream whose samples are called home. Whoever waits for them is told when this is dropped, whatever
+/// came of it.
+struct Called(Arc<StreamCore>);
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        self.0.came_home();
+    }
 }
 
 /// Makes a step for as many of the requests as go into one run of the model. Those that are settled are
@@ -424,10 +432,7 @@ fn serve_once<I>(
 
 /// Adds what streams ask for; a stream that is there already stays in its place. Gives those whose samples
 /// are called home.
-fn take_in(
-    requests: &mut Vec<Request>,
-    shown: impl IntoIterator<Item = Shown>,
-) -> Vec<Arc<StreamCore>> {
+fn take_in(requests: &mut Vec<Request>, shown: impl IntoIterator<Item = Shown>) -> Vec<Called> {
     let mut called = Vec::new();
     for shown in shown {
         let core = Arc::clone(shown.core());
@@ -436,7 +441,7 @@ fn take_in(
             false => requests.extend(shown.request()),
         }
         if core.is_called_home.load(Ordering::SeqCst) {
-            called.push(core);
+            called.push(Called(core));
         }
     }
     called
@@ -460,13 +465,11 @@ fn fail_until_closed<I>(
 }
 
 /// The worker cannot get at the samples of this stream any more, where they are away.
-fn lose(core: Arc<StreamCore>) {
-    let mut work = core.work.lock();
+fn lose(core: Called) {
+    let mut work = core.0.work.lock();
     if work.run.away().is_some() {
         work.run.lose();
     }
-    drop(work);
-    core.came_home();
 }
 
 /// Calls `work`; a panic becomes an `Internal` error.
