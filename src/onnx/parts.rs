@@ -240,7 +240,11 @@ impl Parts {
         mut builder: SessionBuilder,
         interrupt: &Interrupt,
     ) -> Result<SessionBuilder> {
-        let folder = self.folder.to_str();
+        // The runtime takes what is below the folder, and no folder whose name is not Unicode. Where it is given
+        // any file in memory it looks nowhere else.
+        let has_other =
+            !self.in_memory.is_empty() || self.on_disk.iter().any(|file| file.is_linked);
+        let folder = self.folder.to_str().filter(|_| !has_other);
         if let (Some(folder), false) = (folder, self.on_disk.is_empty()) {
             builder = builder.with_config_entry(EXTERNAL_FOLDER, folder).map_err(told)?;
         }
@@ -249,8 +253,7 @@ impl Parts {
                 .with_external_initializer_file_in_memory(location, Arc::clone(bytes))
                 .map_err(told)?;
         }
-        // The runtime takes what is below the folder, and no folder whose name is not Unicode.
-        for file in self.on_disk.iter().filter(|file| file.is_linked || folder.is_none()) {
+        for file in self.on_disk.iter().filter(|_| folder.is_none()) {
             let bytes = whole(&file.path, interrupt)?;
             builder = builder
                 .with_external_initializer_file_in_memory(&file.location, bytes.into())

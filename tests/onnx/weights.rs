@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 
+use ddpm::onnx::protobuf::Message;
 use half::{bf16, f16};
 
 use super::*;
@@ -130,6 +131,49 @@ fn weights_in_external_data_are_replaced_too_wherever_that_is() {
         gives(&mut denoiser, 0.25, 0.0);
     }
     gives(&mut load("external").unwrap(), 0.5, 0.0);
+}
+
+/// x times `one` times `two`, each of them 0.5 in a file of its own.
+fn in_two_files() -> Vec<u8> {
+    let new = Message::default;
+    let open = || new().text(2, "N");
+    let size = |&side: &i64| new().int(1, side);
+    let port = |name: &str, number: i64, sides: &[i64]| {
+        let shape = new().message(1, open()).messages(1, sides.iter().map(size));
+        new().text(1, name).message(2, new().message(1, new().int(1, number).message(2, shape)))
+    };
+    let factor = |name: &str| {
+        let at = new().text(1, "location").text(2, &format!("{name}.bin"));
+        let tensor = new().ints(1, &[1, 3, 8, 8]).int(2, 1).text(8, name);
+        tensor.message(13, at).int(14, 1)
+    };
+    let product =
+        |of: [&str; 2], to: &str| new().text(1, of[0]).text(1, of[1]).text(2, to).text(4, "Mul");
+    let graph = new()
+        .messages(1, [product(["sample", "one"], "half"), product(["half", "two"], "out")])
+        .text(2, "two files")
+        .messages(5, [factor("one"), factor("two")])
+        .messages(11, [port("sample", 1, &[3, 8, 8]), port("timestep", 7, &[])])
+        .messages(12, [port("out", 1, &[3, 8, 8])]);
+    new().int(1, 8).message(7, graph).message(8, new().int(2, 17)).into_bytes()
+}
+
+/// The runtime takes all external data from memory, or none.
+#[test]
+fn weights_in_one_of_two_files_are_replaced_and_the_other_stays() {
+    let folder = Folder::new("styles-two-files");
+    let path = folder.0.join("m.onnx");
+    fs::write(&path, in_two_files()).unwrap();
+    for name in ["one.bin", "two.bin"] {
+        fs::write(folder.0.join(name), f32s(&[0.5; 192])).unwrap();
+    }
+    let load = |weights| {
+        let options = OnnxOptions { weights, ..cpu() };
+        OnnxDenoiser::load(&ModelSource::from(&path), &options).unwrap()
+    };
+    gives(&mut load(None), 0.25, 0.0);
+    let one = safetensors(&[("one", "F32", &[1, 3, 8, 8], f32s(&[3.0; 192]))], None);
+    gives(&mut load(Some(ModelSource::Bytes(one.into()))), 1.5, 0.0);
 }
 
 #[test]
