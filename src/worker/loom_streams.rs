@@ -12,7 +12,7 @@ use super::progress::Goal;
 use super::*;
 use crate::model::{FusedAsk, FusedSteps, ModelConfig};
 use crate::run::{Run, RunStart};
-use crate::sampler::{Sampler, SamplerConfig, Thresholding};
+use crate::sampler::{Sampler, SamplerConfig};
 use crate::step::STATE_PARTS;
 
 /// Steps of each run.
@@ -349,28 +349,6 @@ fn what_a_reset_or_a_seek_discards_leaves_no_trace() {
             bench.close();
         });
     }
-}
-
-/// The seek is one of a stream whose step the worker is about to make: it may find the seek before the step
-/// was left, and what is then left is the call for the seek.
-#[test]
-fn a_seek_over_a_step_that_begins_shows_what_the_model_said() {
-    let base = config().sampler_config(Sampler::Ddim, STEPS);
-    // With clipping another output may show the same.
-    let sampler = SamplerConfig { thresholding: Thresholding::Off, ..base };
-    let mut run = Run::starting(&config(), &sampler, RunStart::default(), 1).unwrap();
-    run.answer(&[0.5 * run.sample()[0]]).unwrap();
-    let expected = run.sample()[0].to_ne_bytes();
-    check(Some(4), move || {
-        let bench = Bench::start(1, Ends::ByItself);
-        let link = bench.stream().link.another().unwrap();
-        let stream = Stream { link, core: core(&sampler, RunStart::default()) };
-        stream.step();
-        stream.link.seek(&stream.core, 1).unwrap();
-        assert_eq!(stream.settle(), (StreamState::Idle, 1));
-        assert_eq!(stream.picture(), Some((1, expected.to_vec())));
-        bench.close();
-    });
 }
 
 #[test]
