@@ -77,6 +77,9 @@ impl Parts {
                 folder.display()
             )));
         }
+        if folder.is_some_and(|folder| folder.as_os_str().is_empty()) {
+            return Err(Error::invalid_argument("external_data_dir: found an empty path"));
+        }
         let mut parts = match source {
             ModelSource::Path(path) => Self::of_file(path, &mut print),
             ModelSource::Bytes(bytes) => {
@@ -118,18 +121,19 @@ impl Parts {
         let Replacements { all, rounded, of, golden } = fit(weights, &model, names)?;
         let count = all.len();
         let mut external: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let mut written = Vec::with_capacity(count);
         for Replacement { place, bytes, name } in all {
-            let (into, at) = match place {
-                Place::Model(at) => (&mut model, at),
+            let (into, at, location) = match place {
+                Place::Model(at) => (&mut model, at, None),
                 Place::External { location, offset } => {
-                    let file = match external.entry(location) {
+                    let file = match external.entry(location.clone()) {
                         Entry::Occupied(entry) => entry.into_mut(),
                         Entry::Vacant(entry) => {
                             let bytes = self.take(entry.key(), interrupt)?;
                             entry.insert(bytes)
                         }
                     };
-                    (file, offset)
+                    (file, offset, Some(location))
                 }
             };
             let end = at.checked_add(bytes.len());
@@ -137,6 +141,16 @@ impl Parts {
                 refuse(format!("{}: initializer \"{name}\": beyond the end of its file", names[1]))
             })?;
             old.copy_from_slice(&bytes);
+            written.push((location, at, bytes, name));
+        }
+        for (location, at, bytes, name) in written {
+            let file = location.map_or(Some(&model), |location| external.get(&location));
+            if file.and_then(|file| file.get(at..at + bytes.len())) != Some(&*bytes) {
+                return Err(refuse(format!(
+                    "{}: initializer \"{name}\" shares its bytes with another, and {} has other values for that",
+                    names[1], names[0]
+                )));
+            }
         }
         self.in_memory.extend(external.into_iter().map(|(name, bytes)| (name, bytes.into())));
         self.body = Body::Memory(Arc::new(model));

@@ -176,6 +176,9 @@ fn a_model_in_memory_needs_a_folder_for_its_external_data_and_no_other_does() {
         text.contains("\"external.onnx.data\"") && text.contains("external_data_dir"),
         "{text}"
     );
+    let empty = in_folder(Path::new(""), bytes.clone(), None).unwrap_err();
+    assert_eq!(empty.kind(), ErrorKind::InvalidArgument);
+    assert_eq!(empty.message(), "external_data_dir: found an empty path");
     let absent = in_folder(&folder.0, bytes.clone(), None).unwrap_err().to_string();
     assert!(absent.contains("\"external.onnx.data\": No such file"), "{absent}");
     fs::write(folder.0.join("external.onnx.data"), &data).unwrap();

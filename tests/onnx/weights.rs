@@ -133,8 +133,8 @@ fn weights_in_external_data_are_replaced_too_wherever_that_is() {
     gives(&mut load("external").unwrap(), 0.5, 0.0);
 }
 
-/// x times `one` times `two`, each of them 0.5 in a file of its own.
-fn in_two_files() -> Vec<u8> {
+/// x times `one` times `two`, each of them in a file.
+fn in_files(files: [&str; 2]) -> Vec<u8> {
     let new = Message::default;
     let open = || new().text(2, "N");
     let size = |&side: &i64| new().int(1, side);
@@ -142,8 +142,8 @@ fn in_two_files() -> Vec<u8> {
         let shape = new().message(1, open()).messages(1, sides.iter().map(size));
         new().text(1, name).message(2, new().message(1, new().int(1, number).message(2, shape)))
     };
-    let factor = |name: &str| {
-        let at = new().text(1, "location").text(2, &format!("{name}.bin"));
+    let factor = |name: &str, file: &str| {
+        let at = new().text(1, "location").text(2, file);
         let tensor = new().ints(1, &[1, 3, 8, 8]).int(2, 1).text(8, name);
         tensor.message(13, at).int(14, 1)
     };
@@ -152,7 +152,7 @@ fn in_two_files() -> Vec<u8> {
     let graph = new()
         .messages(1, [product(["sample", "one"], "half"), product(["half", "two"], "out")])
         .text(2, "two files")
-        .messages(5, [factor("one"), factor("two")])
+        .messages(5, [factor("one", files[0]), factor("two", files[1])])
         .messages(11, [port("sample", 1, &[3, 8, 8]), port("timestep", 7, &[])])
         .messages(12, [port("out", 1, &[3, 8, 8])]);
     new().int(1, 8).message(7, graph).message(8, new().int(2, 17)).into_bytes()
@@ -163,7 +163,7 @@ fn in_two_files() -> Vec<u8> {
 fn weights_in_one_of_two_files_are_replaced_and_the_other_stays() {
     let folder = Folder::new("styles-two-files");
     let path = folder.0.join("m.onnx");
-    fs::write(&path, in_two_files()).unwrap();
+    fs::write(&path, in_files(["one.bin", "two.bin"])).unwrap();
     for name in ["one.bin", "two.bin"] {
         fs::write(folder.0.join(name), f32s(&[0.5; 192])).unwrap();
     }
@@ -174,6 +174,25 @@ fn weights_in_one_of_two_files_are_replaced_and_the_other_stays() {
     gives(&mut load(None), 0.25, 0.0);
     let one = safetensors(&[("one", "F32", &[1, 3, 8, 8], f32s(&[3.0; 192]))], None);
     gives(&mut load(Some(ModelSource::Bytes(one.into()))), 1.5, 0.0);
+}
+
+/// Tied weights, which some tools write once.
+#[test]
+fn two_values_for_the_same_bytes_are_refused() {
+    let folder = Folder::new("styles-tied");
+    let path = folder.0.join("m.onnx");
+    fs::write(&path, in_files(["one.bin"; 2])).unwrap();
+    fs::write(folder.0.join("one.bin"), f32s(&[0.5; 192])).unwrap();
+    let load = |values: [f32; 2]| {
+        let [one, two] = values.map(|value| f32s(&[value; 192]));
+        let shape: &[usize] = &[1, 3, 8, 8];
+        let weights = safetensors(&[("one", "F32", shape, one), ("two", "F32", shape, two)], None);
+        let weights = Some(ModelSource::Bytes(weights.into()));
+        OnnxDenoiser::load(&ModelSource::from(&path), &OnnxOptions { weights, ..cpu() })
+    };
+    gives(&mut load([3.0, 3.0]).unwrap(), 9.0, 0.0);
+    let error = load([3.0, 5.0]).unwrap_err();
+    assert!(error.to_string().contains("initializer \"one\" shares its bytes"), "{error}");
 }
 
 #[test]
