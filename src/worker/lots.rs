@@ -299,8 +299,10 @@ impl Lots {
         if !self.labels.is_empty() {
             fill_up(&mut self.labels, size);
         }
-        if let Some(rest) = self.state.get_mut(requests.len() * packed..) {
-            rest.fill(0.0);
+        // Where a fixed batch is filled up, with copies of the first.
+        for place in requests.len()..size {
+            self.state.copy_within(..packed, place * packed);
+            self.noise.copy_within(..item, place * item);
         }
         let mut is_finite = false;
         let members: Vec<&Request> = requests.iter().collect();
