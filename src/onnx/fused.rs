@@ -89,14 +89,6 @@ pub(super) struct Places {
     device: Option<i32>,
 }
 
-/// What a place holds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Held {
-    Nothing,
-    /// In the buffer with this index.
-    Buffer(usize),
-}
-
 /// One batch of samples.
 pub(super) struct Place {
     batch: usize,
@@ -108,7 +100,8 @@ pub(super) struct Place {
     conditions: Conditions,
     states: [Tensor<f32>; 2],
     samples: [ImageTensor; 2],
-    held: Held,
+    /// The buffer that holds their state; none before the first step.
+    front: Option<usize>,
     /// The step that runs takes what was given, and not what is held.
     is_given: bool,
     noise_is_bound: bool,
@@ -156,7 +149,7 @@ impl Places {
         let Some(Some(place)) = self.places.get_mut(place) else {
             return refuse(format!("fused step: found no place {place}, expected one"));
         };
-        let Held::Buffer(front) = place.held else {
+        let Some(front) = place.front else {
             return refuse("fused step: found a place that holds nothing, expected a state".into());
         };
         let expected = place.batch * STATE_PARTS * place.item;
@@ -198,7 +191,7 @@ impl Place {
             conditions: Conditions::new(roles, batch)?,
             states: [state()?, state()?],
             samples: [sample(device)?, sample(device)?],
-            held: Held::Nothing,
+            front: None,
             is_given: false,
             noise_is_bound: false,
             shown: Tensor::new(host, [batch, 1, item])?,
@@ -229,7 +222,7 @@ impl Place {
                 )));
             }
         }
-        if ask.state.is_none() && self.held == Held::Nothing {
+        if ask.state.is_none() && self.front.is_none() {
             return Err(Error::invalid_argument(
                 "fused step: found no state, expected one for a place that holds none",
             ));
@@ -278,8 +271,8 @@ impl Place {
             binding.bind_input(NOISE, &self.extra.noise)?;
             self.noise_is_bound = true;
         }
-        let (state, sample) = match self.held {
-            Held::Buffer(front) if !self.is_given => (&self.states[front], &self.samples[front]),
+        let (state, sample) = match self.front {
+            Some(front) if !self.is_given => (&self.states[front], &self.samples[front]),
             _ => (&self.extra.state, &self.sample),
         };
         binding.bind_input(STATE, state)?;
@@ -295,7 +288,7 @@ impl Place {
         let is_finite = self.finite_output.extract_tensor().1.iter().all(|&sum| sum == 0.0)
             && self.finite_sample.extract_tensor().1.iter().all(|&sum| sum == 0.0);
         if is_finite {
-            self.held = Held::Buffer(self.back());
+            self.front = Some(self.back());
             if let Some(to) = shown {
                 to.copy_from_slice(self.shown.extract_tensor().1);
             }
@@ -303,11 +296,9 @@ impl Place {
         is_finite
     }
 
+    /// The buffer that the next step is made in.
     fn back(&self) -> usize {
-        match self.held {
-            Held::Buffer(front) => 1 - front,
-            Held::Nothing => 0,
-        }
+        self.front.map_or(0, |front| 1 - front)
     }
 }
 

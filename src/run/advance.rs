@@ -188,7 +188,7 @@ impl Run {
     }
 }
 
-fn step_noise(seed: u64, row: u32, noise: &mut [f32]) {
+pub(super) fn step_noise(seed: u64, row: u32, noise: &mut [f32]) {
     fill_standard_normal(seed, Purpose::StepNoise, row, noise);
 }
 

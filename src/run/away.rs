@@ -1,10 +1,10 @@
 //! A run whose samples are elsewhere, where the model runs, while its place in its table stays here.
 
 use crate::error::{Error, Result};
-use crate::rng::{Purpose, fill_standard_normal};
 use crate::step::{RowMatrix, STATE_PARTS};
 
 use super::Run;
+use super::advance::step_noise;
 
 impl Run {
     /// Who has the samples of this run; none where they are here. What is here is old while somebody has
@@ -34,8 +34,7 @@ impl Run {
     pub fn next_noise(&self, noise: &mut [f32]) -> bool {
         let draws = self.table.rows().get(self.step_index).is_some_and(|row| row.draws_noise());
         if draws {
-            let seed = self.seed_at(self.step_index);
-            fill_standard_normal(seed, Purpose::StepNoise, self.step_index as u32, noise);
+            step_noise(self.seed_at(self.step_index), self.step_index as u32, noise);
         }
         draws
     }
@@ -77,19 +76,11 @@ impl Run {
     pub fn take_home(&mut self, state: &[f32]) -> Result<()> {
         self.check_packed(state.len())?;
         let item = self.item_len();
-        let mut parts = state.chunks(item);
-        let mut next = || parts.next().unwrap_or_default();
-        self.sample.copy_from_slice(next());
-        if let Some(memory) = self.memory.first_mut() {
-            let (carried, history) = memory.kept_mut();
-            for to in [carried].into_iter().chain(history.iter_mut().map(|v| &mut **v)) {
-                let from = next();
-                if !to.is_empty() {
-                    to.copy_from_slice(from);
-                }
+        for (to, from) in self.parts_mut().into_iter().zip(state.chunks(item)) {
+            if !to.is_empty() {
+                to.copy_from_slice(from);
             }
         }
-        self.x0.copy_from_slice(next());
         self.is_spoiled = false;
         self.away = None;
         Ok(())
@@ -124,6 +115,18 @@ impl Run {
             }
         };
         [&self.sample, carried, newest, second, third, &self.x0]
+    }
+
+    /// The same, to be written.
+    fn parts_mut(&mut self) -> [&mut [f32]; STATE_PARTS] {
+        let [carried, newest, second, third] = match self.memory.first_mut() {
+            None => Default::default(),
+            Some(memory) => {
+                let (carried, [newest, second, third]) = memory.kept_mut();
+                [carried, newest, second, third]
+            }
+        };
+        [&mut self.sample, carried, newest, second, third, &mut self.x0]
     }
 
     fn check_packed(&self, found: usize) -> Result<()> {

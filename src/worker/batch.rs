@@ -96,8 +96,8 @@ struct Query {
 }
 
 impl Batch {
-    /// Allocates nothing yet.
-    pub(super) fn new(denoiser: &dyn Denoiser, limit: usize) -> Self {
+    /// Allocates nothing yet. `copies` is counted on.
+    pub(super) fn new(denoiser: &dyn Denoiser, limit: usize, copies: &Arc<AtomicU64>) -> Self {
         let ModelConfig { channels, height, width, .. } = *denoiser.config();
         Self {
             limit: limit.max(1),
@@ -111,16 +111,9 @@ impl Batch {
             labels: Vec::new(),
             output: Vec::new(),
             padded: Padded::default(),
-            lots: Lots::new(denoiser.config()),
-            copies: Arc::default(),
+            lots: Lots::new(denoiser.config(), copies),
+            copies: Arc::clone(copies),
         }
-    }
-
-    /// Counts copies there.
-    pub(super) fn counting(mut self, copies: &Arc<AtomicU64>) -> Self {
-        self.copies = Arc::clone(copies);
-        self.lots.count(copies);
-        self
     }
 
     /// The sizes worth a first call before they are needed, smallest first; 1 has had its own.
@@ -308,7 +301,7 @@ impl Batch {
         reserve(answers, size * output_item)?;
         fill_up(all, sample, size * item, item);
         fill_up(times, timesteps, size, 1);
-        fill_up(classes, labels, if labels.is_empty() { 0 } else { size }, 1);
+        fill_up(classes, labels, size, 1);
         answers.resize(size * output_item, 0.0);
         predict(denoiser, all, times, classes, answers)?;
         output.copy_from_slice(&answers[..output.len()]);
@@ -390,11 +383,16 @@ pub(super) fn reserve(values: &mut Vec<f32>, len: usize) -> Result<()> {
     })
 }
 
-/// `values` and as many copies of their first `item` as it takes to be `len` long.
+/// Copies `values`, and repeats their first item behind them.
 fn fill_up<T: Copy>(to: &mut Vec<T>, values: &[T], len: usize, item: usize) {
     to.clear();
     to.extend_from_slice(values);
-    while to.len() < len {
-        to.extend_from_within(..item);
+    repeat_first(to, len, item);
+}
+
+/// Adds as many copies of the first `item` values as it takes to be `len` long; of none there are none.
+pub(super) fn repeat_first<T: Copy>(values: &mut Vec<T>, len: usize, item: usize) {
+    while !values.is_empty() && values.len() < len {
+        values.extend_from_within(..item);
     }
 }

@@ -103,11 +103,7 @@ impl Pilot {
     fn fly(&mut self, denoiser: &mut dyn Denoiser) -> Result<bool> {
         let row = self.run.step_index();
         let more = self.run.step(denoiser)?;
-        let shown = match self.kind.preview {
-            Preview::PredOriginalSample => self.run.x0(),
-            Preview::Sample => self.run.sample(),
-        };
-        self.seen.record(row, shown)?;
+        self.seen.record(row, self.kind.preview.of(&self.run))?;
         Ok(more)
     }
 }

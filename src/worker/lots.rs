@@ -10,7 +10,7 @@ use crate::error::{ErrorKind, Result};
 use crate::model::{Batching, FusedAsk, FusedSteps, ModelConfig};
 use crate::step::{RowMatrix, STATE_PARTS};
 
-use super::batch::{Watch, reserve};
+use super::batch::{Watch, repeat_first, reserve};
 use super::request::Request;
 use super::stream_core::{Preview, StreamCore};
 use super::sync::{AtomicU64, Ordering};
@@ -59,14 +59,14 @@ enum Made {
 }
 
 impl Lots {
-    /// Allocates nothing yet.
-    pub(super) fn new(model: &ModelConfig) -> Self {
+    /// Allocates nothing yet. `copies` is counted on.
+    pub(super) fn new(model: &ModelConfig, copies: &Arc<AtomicU64>) -> Self {
         Self {
             item: model.channels * model.height * model.width,
             is_off: false,
             lots: Vec::new(),
             calls: 0,
-            copies: Arc::default(),
+            copies: Arc::clone(copies),
             state: Vec::new(),
             noise: Vec::new(),
             shown: Vec::new(),
@@ -112,11 +112,6 @@ impl Lots {
             start = end;
         }
         done
-    }
-
-    /// Counts copies there.
-    pub(super) fn count(&mut self, copies: &Arc<AtomicU64>) {
-        self.copies = Arc::clone(copies);
     }
 
     /// Brings home the samples of a stream, or of all where none is given.
@@ -262,8 +257,8 @@ impl Lots {
         reserve(&mut self.state, size * packed)?;
         reserve(&mut self.noise, size * item)?;
         reserve(&mut self.shown, size * item)?;
-        self.state.resize(size * packed, 0.0);
-        self.noise.resize(size * item, 0.0);
+        self.state.resize(requests.len() * packed, 0.0);
+        self.noise.resize(requests.len() * item, 0.0);
         self.shown.resize(size * item, 0.0);
         self.rows.clear();
         self.timesteps.clear();
@@ -294,16 +289,12 @@ impl Lots {
             self.timesteps.push(timestep);
             self.labels.extend(run.label());
         }
-        fill_up(&mut self.rows, size);
-        fill_up(&mut self.timesteps, size);
-        if !self.labels.is_empty() {
-            fill_up(&mut self.labels, size);
-        }
-        // Where a fixed batch is filled up, with copies of the first.
-        for place in requests.len()..size {
-            self.state.copy_within(..packed, place * packed);
-            self.noise.copy_within(..item, place * item);
-        }
+        // A fixed batch is filled up.
+        repeat_first(&mut self.rows, size, 1);
+        repeat_first(&mut self.timesteps, size, 1);
+        repeat_first(&mut self.labels, size, 1);
+        repeat_first(&mut self.state, size * packed, packed);
+        repeat_first(&mut self.noise, size * item, item);
         let mut is_finite = false;
         let members: Vec<&Request> = requests.iter().collect();
         let was_made = watch.over(&members, || {
@@ -403,12 +394,5 @@ fn length(requests: &[Request], rules: Batching, limit: usize) -> usize {
     match rules.fixed {
         Some(fixed) => alike.min(fixed),
         None => 1 << alike.min(limit).max(1).ilog2(),
-    }
-}
-
-/// So many values, the first one again and again where there are fewer.
-fn fill_up<T: Copy>(values: &mut Vec<T>, len: usize) {
-    if let Some(&first) = values.first() {
-        values.resize(len, first);
     }
 }

@@ -162,7 +162,7 @@ fn after_a_whole_step_has_failed_none_is_made_for_those_who_wait_with_it() {
     let sampler = fake.config.sampler_config(Sampler::Ddim, 10);
     let start = |seed| RunStart { seed, ..RunStart::default() };
     let cores: Vec<_> = (0..3).map(|seed| core_of(&fake.config, &sampler, start(seed))).collect();
-    let mut batch = Batch::new(&fake, 4);
+    let mut batch = Batch::new(&fake, 4, &Arc::default());
     let (calls, stopper) = (Calls::default(), OnStop(|| {}));
     let watch = Watch { calls: &calls, stopper: &stopper, closing: &|| None };
     for _ in 0..2 {

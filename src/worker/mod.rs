@@ -342,7 +342,7 @@ fn serve<I>(
         }
         Err(error) => return fail_until_closed(shared, inbox, Vec::new(), error),
     };
-    let mut batch = Batch::new(denoiser.as_ref(), max_batch).counting(&shared.copies);
+    let mut batch = Batch::new(denoiser.as_ref(), max_batch, &shared.copies);
     let mut to_warm = batch.sizes_to_warm().into_iter().peekable();
     let mut director = Director::default();
     let (mut requests, mut called) = (Vec::new(), Vec::new());

@@ -129,7 +129,7 @@ impl StreamCore {
         let drawn = match step {
             0 if !is_last => None,
             _ => {
-                let shown = shown.unwrap_or_else(|| self.shown_of(&work.run));
+                let shown = shown.unwrap_or_else(|| self.options.preview.of(&work.run));
                 Some(self.draw(shown, ticket.epoch(), step)?)
             }
         };

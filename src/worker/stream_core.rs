@@ -29,6 +29,16 @@ pub enum Preview {
     Sample,
 }
 
+impl Preview {
+    /// What of a run it shows, whose samples are here.
+    pub(super) fn of(self, run: &Run) -> &[f32] {
+        match self {
+            Self::PredOriginalSample => run.x0(),
+            Self::Sample => run.sample(),
+        }
+    }
+}
+
 /// Whose steps are made first where more streams wait than one run of the model takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
@@ -305,16 +315,9 @@ impl StreamCore {
     /// Host: publishes the picture of a run that no worker touches yet.
     fn show(&self, epoch: u32) -> Result<()> {
         let work = self.work.lock();
-        self.draw(self.shown_of(&work.run), epoch, work.run.step_index() as u32)?.publish();
+        let shown = self.options.preview.of(&work.run);
+        self.draw(shown, epoch, work.run.step_index() as u32)?.publish();
         Ok(())
-    }
-
-    /// What the stream shows of a run whose samples are here.
-    pub(super) fn shown_of<'a>(&self, run: &'a Run) -> &'a [f32] {
-        match self.options.preview {
-            Preview::PredOriginalSample => run.x0(),
-            Preview::Sample => run.sample(),
-        }
     }
 
     /// Draws a picture as the next frame.
