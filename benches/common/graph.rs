@@ -3,14 +3,15 @@
 //! Layers are written as the trainer's export writes them, which is what runs fastest. Weights are
 //! normal with variance 1 / inputs, so that the values keep their size and none is denormal.
 
-use ddpm::rng::{Purpose, fill_standard_normal};
-
+use ddpm::onnx::messages::{
+    self, Dim, FLOAT, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_NODE, GRAPH_OUTPUT, INT64, float, int,
+    ints, port, text,
+};
 use ddpm::onnx::protobuf::Message;
+use ddpm::rng::{Purpose, fill_standard_normal};
 
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
-const FLOAT: i64 = 1;
-const INT64: i64 = 7;
 /// Groups of the normalisations.
 const GROUPS: usize = 32;
 
@@ -42,19 +43,16 @@ impl Graph {
     /// The model's bytes; `out` is its output.
     pub fn finish(mut self, out: &Map) -> Vec<u8> {
         self.node("Identity", &[&out.name], &["out_sample"], Vec::new());
-        let batch = || Message::default().text(2, "batch");
-        let shape = self.shape;
-        let image = || {
-            let sizes = shape.iter().map(|&size| Message::default().int(1, size as i64));
-            std::iter::once(batch()).chain(sizes)
-        };
+        let batch = Dim::Named("batch");
+        let [channels, height, width] = self.shape.map(Dim::Fixed);
+        let image = [batch, channels, height, width];
         let graph = Message::default()
-            .messages(1, self.nodes)
+            .messages(GRAPH_NODE, self.nodes)
             .text(2, "random")
-            .messages(5, self.initializers)
-            .message(11, port("sample", FLOAT, image()))
-            .message(11, port("timestep", INT64, [batch()]))
-            .message(12, port("out_sample", FLOAT, image()));
+            .messages(GRAPH_INITIALIZER, self.initializers)
+            .message(GRAPH_INPUT, port("sample", FLOAT, image))
+            .message(GRAPH_INPUT, port("timestep", INT64, [batch]))
+            .message(GRAPH_OUTPUT, port("out_sample", FLOAT, image));
         Message::default()
             .int(1, IR_VERSION)
             .message(7, graph)
@@ -63,9 +61,7 @@ impl Graph {
     }
 
     fn node(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<Message>) {
-        let node = inputs.iter().fold(Message::default(), |node, input| node.text(1, input));
-        let node = outputs.iter().fold(node, |node, output| node.text(2, output));
-        self.nodes.push(node.text(3, outputs[0]).text(4, op).messages(5, attributes));
+        self.nodes.push(messages::node(outputs[0], op, inputs, outputs, attributes));
     }
 
     fn fresh(&mut self) -> String {
@@ -79,17 +75,10 @@ impl Graph {
         output
     }
 
-    fn initializer(&mut self, kind: i64, shape: &[usize], data: &[u8]) -> String {
-        let name = self.fresh();
-        let dims: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
-        let tensor = Message::default().ints(1, &dims).int(2, kind).text(8, &name).bytes(9, data);
-        self.initializers.push(tensor);
-        name
-    }
-
     fn floats(&mut self, shape: &[usize], values: &[f32]) -> String {
-        let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.initializer(FLOAT, shape, &data)
+        let name = self.fresh();
+        self.initializers.push(messages::floats(&name, shape, values));
+        name
     }
 
     /// Random, for sums of so many products.
@@ -101,9 +90,9 @@ impl Graph {
     }
 
     fn reshape(&mut self, x: &str, shape: &[i64]) -> String {
-        let data: Vec<u8> = shape.iter().flat_map(|size| size.to_le_bytes()).collect();
-        let shape = self.initializer(INT64, &[shape.len()], &data);
-        self.op("Reshape", &[x, &shape], Vec::new())
+        let name = self.fresh();
+        self.initializers.push(messages::integers(&name, shape));
+        self.op("Reshape", &[x, &name], Vec::new())
     }
 
     /// Sinusoids of the timestep.
@@ -168,7 +157,7 @@ impl Graph {
         let gamma = self.weight(&[channels, 1, 1], 1);
         let beta = self.weight(&[channels, 1, 1], 1);
         let grouped = self.reshape(&x.name, &[0, GROUPS as i64, -1]);
-        let epsilon = vec![attribute("epsilon", 1).float(2, 1e-6)];
+        let epsilon = vec![float("epsilon", 1e-6)];
         let normal = self.op("InstanceNormalization", &[&grouped, &one, &zero], epsilon);
         let normal = self.reshape(&normal, &[-1, channels as i64, x.height as i64, x.width as i64]);
         let scaled = self.op("Mul", &[&normal, &gamma], Vec::new());
@@ -207,26 +196,4 @@ impl Graph {
         let shape = [-1, channels as i64, qkv.height as i64, qkv.width as i64];
         Map { name: self.reshape(&mixed, &shape), ..*qkv }
     }
-}
-
-fn port(name: &str, element: i64, dims: impl IntoIterator<Item = Message>) -> Message {
-    let shape = Message::default().messages(1, dims);
-    let tensor = Message::default().int(1, element).message(2, shape);
-    Message::default().text(1, name).message(2, Message::default().message(1, tensor))
-}
-
-fn attribute(name: &str, kind: i64) -> Message {
-    Message::default().text(1, name).int(20, kind)
-}
-
-fn int(name: &str, value: i64) -> Message {
-    attribute(name, 2).int(3, value)
-}
-
-fn text(name: &str, value: &str) -> Message {
-    attribute(name, 3).text(4, value)
-}
-
-fn ints(name: &str, values: &[i64]) -> Message {
-    attribute(name, 7).ints(8, values)
 }

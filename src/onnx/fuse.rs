@@ -19,6 +19,10 @@ use crate::step::{MATRIX_COLUMNS, MATRIX_ROWS, STATE_PARTS, TERMS};
 
 use super::ModelOverrides;
 use super::declared::Declared;
+use super::messages::{
+    self, DOUBLE, Dim, FLOAT, FLOAT16, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_NODE, GRAPH_OUTPUT,
+    int,
+};
 use super::ports::Port;
 use super::protobuf::Message;
 use super::roles::Roles;
@@ -79,12 +83,6 @@ pub(super) fn addition(bytes: &[u8], overrides: &ModelOverrides, model: &str) ->
     Ok(graph(&roles, gives_variance))
 }
 
-/// Element types of onnx.proto3.
-const FLOAT: i64 = 1;
-const INT64: i64 = 7;
-const FLOAT16: i64 = 10;
-const DOUBLE: i64 = 11;
-
 /// A graph under construction.
 #[derive(Default)]
 struct Addition {
@@ -105,7 +103,7 @@ fn graph(roles: &Roles, gives_variance: bool) -> Vec<u8> {
             MATRIX => Some(MATRIX_COLUMNS),
             _ => None,
         };
-        add.port(11, name, number, &[None, Some(parts), last]);
+        add.port(GRAPH_INPUT, name, number, &[None, Some(parts), last]);
     }
     let state = add.cast(STATE, DOUBLE);
     let (x, _) = add.first(&state, STATE_PARTS);
@@ -137,7 +135,7 @@ fn graph(roles: &Roles, gives_variance: bool) -> Vec<u8> {
         let deviation = add.node("Exp", &[&log], Vec::new());
         noise = add.node("Mul", &[&deviation, &noise], Vec::new());
     }
-    let along = |axis: i64| vec![attribute("axis", axis)];
+    let along = |axis: i64| vec![int("axis", axis)];
     let slots = add.node("Concat", &[&state, &m, &x0, &noise], along(1));
     let made = add.node("MatMul", &[MATRIX, &slots], Vec::new());
     let made = add.cast(&made, FLOAT);
@@ -147,31 +145,26 @@ fn graph(roles: &Roles, gives_variance: bool) -> Vec<u8> {
     let shape = add.node("Shape", &[&roles.sample.name], Vec::new());
     let number = if roles.sample.half { FLOAT16 } else { FLOAT };
     let sample = add.node("Reshape", &[&x, &shape], Vec::new());
-    add.named("Cast", &[&sample], NEXT_SAMPLE, vec![attribute("to", number)]);
+    add.named("Cast", &[&sample], NEXT_SAMPLE, vec![int("to", number)]);
 
     // Nothing times zero is zero but what is not finite.
     let inner = add.ints(&[1, 2]);
     for (values, zero, finite) in [
         (&output, add.double(0.0), FINITE_OUTPUT),
-        (&x, add.constant(FLOAT, &[], &0f32.to_le_bytes()), FINITE_SAMPLE),
+        (&x, add.scalar(FLOAT, &0f32.to_le_bytes()), FINITE_SAMPLE),
     ] {
         let nothing = add.node("Mul", &[values, &zero], Vec::new());
-        add.named("ReduceSum", &[&nothing, &inner], finite, vec![attribute("keepdims", 0)]);
+        add.named("ReduceSum", &[&nothing, &inner], finite, vec![int("keepdims", 0)]);
     }
 
-    add.port(12, NEXT_STATE, FLOAT, &[None, Some(STATE_PARTS), None]);
+    add.port(GRAPH_OUTPUT, NEXT_STATE, FLOAT, &[None, Some(STATE_PARTS), None]);
     let dims = [None, roles.sample.dims[1], roles.sample.dims[2], roles.sample.dims[3]];
-    add.port(12, NEXT_SAMPLE, number, &dims);
-    add.port(12, SHOWN, FLOAT, &[None, Some(1), None]);
-    add.port(12, FINITE_OUTPUT, DOUBLE, &[None]);
-    add.port(12, FINITE_SAMPLE, FLOAT, &[None]);
+    add.port(GRAPH_OUTPUT, NEXT_SAMPLE, number, &dims);
+    add.port(GRAPH_OUTPUT, SHOWN, FLOAT, &[None, Some(1), None]);
+    add.port(GRAPH_OUTPUT, FINITE_OUTPUT, DOUBLE, &[None]);
+    add.port(GRAPH_OUTPUT, FINITE_SAMPLE, FLOAT, &[None]);
     // ModelProto.graph
     Message::default().message(7, add.graph).into_bytes()
-}
-
-fn attribute(name: &str, value: i64) -> Message {
-    // AttributeProto: name, i, type INT.
-    Message::default().text(1, name).int(3, value).int(20, 2)
 }
 
 impl Addition {
@@ -186,9 +179,7 @@ impl Addition {
 
     fn many(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<Message>) {
         let name = self.fresh();
-        let node = inputs.iter().fold(Message::default(), |node, input| node.text(1, input));
-        let node = outputs.iter().fold(node, |node, output| node.text(2, output));
-        self.push(1, node.text(3, &name).text(4, op).messages(5, attributes));
+        self.push(GRAPH_NODE, messages::node(&name, op, inputs, outputs, attributes));
     }
 
     fn named(&mut self, op: &str, inputs: &[&str], output: &str, attributes: Vec<Message>) {
@@ -202,12 +193,12 @@ impl Addition {
     }
 
     fn cast(&mut self, input: &str, to: i64) -> String {
-        self.node("Cast", &[input], vec![attribute("to", to)])
+        self.node("Cast", &[input], vec![int("to", to)])
     }
 
     fn split(&mut self, input: &str, sizes: &[i64], outputs: &[&str]) {
         let sizes = self.ints(sizes);
-        self.many("Split", &[input, &sizes], outputs, vec![attribute("axis", 1)]);
+        self.many("Split", &[input, &sizes], outputs, vec![int("axis", 1)]);
     }
 
     /// The first of so many parts, and the others.
@@ -223,32 +214,26 @@ impl Addition {
         outputs
     }
 
-    fn constant(&mut self, number: i64, dims: &[i64], bytes: &[u8]) -> String {
+    /// A constant of one value.
+    fn scalar(&mut self, number: i64, bytes: &[u8]) -> String {
         let name = self.fresh();
-        let tensor = Message::default().ints(1, dims).int(2, number).text(8, &name).bytes(9, bytes);
-        self.push(5, tensor);
+        self.push(GRAPH_INITIALIZER, messages::tensor(&name, number, &[], bytes));
         name
     }
 
-    fn ints(&mut self, values: &[i64]) -> String {
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.constant(INT64, &[values.len() as i64], &bytes)
-    }
-
     fn double(&mut self, value: f64) -> String {
-        self.constant(DOUBLE, &[], &value.to_le_bytes())
+        self.scalar(DOUBLE, &value.to_le_bytes())
     }
 
-    /// Declares an input (field 11) or an output (field 12).
+    fn ints(&mut self, values: &[i64]) -> String {
+        let name = self.fresh();
+        self.push(GRAPH_INITIALIZER, messages::integers(&name, values));
+        name
+    }
+
+    /// Declares an input or an output; what is not known of its size is open.
     fn port(&mut self, field: u32, name: &str, number: i64, dims: &[Option<usize>]) {
-        let dim = |size: &Option<usize>| match size {
-            Some(size) => Message::default().int(1, *size as i64),
-            // A dimension without a value is open.
-            None => Message::default(),
-        };
-        let shape = Message::default().messages(1, dims.iter().map(dim));
-        let tensor = Message::default().int(1, number).message(2, shape);
-        let kind = Message::default().message(1, tensor);
-        self.push(field, Message::default().text(1, name).message(2, kind));
+        let dims = dims.iter().map(|size| size.map_or(Dim::Open, Dim::Fixed));
+        self.push(field, messages::port(name, number, dims));
     }
 }

@@ -22,6 +22,7 @@ mod interrupt;
 mod library;
 mod load;
 mod lookup;
+pub mod messages;
 mod metadata;
 mod parts;
 mod plugin;

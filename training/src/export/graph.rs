@@ -8,11 +8,12 @@
 
 use anyhow::Result;
 
-use super::nodes::{FLOAT, Nodes, float, int, ints};
+use super::nodes::Nodes;
 use crate::forward::frequency;
 use crate::network::{Conv, Layers, UNetConfig, unet};
 use crate::ops::group_norm::EPSILON;
 use crate::parameters::Parameters;
+use ddpm::onnx::messages::{FLOAT, float, int, ints};
 use ddpm::onnx::protobuf::Message;
 
 /// Version of the operator set; any ONNX Runtime since 1.12 has it.
