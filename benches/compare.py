@@ -93,6 +93,26 @@ def output_of(net):
     return lambda sample, timestep: getattr(found := net(sample, timestep), "sample", found)
 
 
+def export_onnx(net, example, onnx_file, **options):
+    """Has PyTorch write the network, whose output is then the tensor itself."""
+    import torch
+
+    run = output_of(net)
+
+    class Bare(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, sample, timestep):
+            return run(sample, timestep)
+
+    torch.onnx.export(
+        Bare().eval(), example, onnx_file, dynamo=True, external_data=False, verbose=False,
+        input_names=["sample", "timestep"], output_names=["out_sample"], **options,
+    )  # fmt: skip
+
+
 def worker_prepare(model, onnx_file, weights_file, threads):
     """Writes the network's weights, and its ONNX file where there is none yet; compares the two."""
     import numpy as np
@@ -112,19 +132,7 @@ def worker_prepare(model, onnx_file, weights_file, threads):
             net.conv_out.bias /= size
     torch.save(net.state_dict(), weights_file)
     if not pathlib.Path(onnx_file).exists():
-
-        class Bare(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.net = net
-
-            def forward(self, sample, timestep):
-                return run(sample, timestep)
-
-        torch.onnx.export(
-            Bare().eval(), (sample, timestep), onnx_file, dynamo=True, external_data=False, verbose=False,
-            input_names=["sample", "timestep"], output_names=["out_sample"],
-        )  # fmt: skip
+        export_onnx(net, (sample, timestep), onnx_file)
     session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
     worst, squares = 0.0, 0.0
     for t in (0, 1, 250, 500, 999):

@@ -81,11 +81,7 @@ impl Loading<'_> {
 
     fn fused(&self, provider: Provider) -> Result<OnDevice> {
         let name = self.source.name();
-        let mut bytes = match &self.parts.body {
-            Body::Memory(bytes) => (**bytes).as_ref().to_vec(),
-            Body::File(path) => std::fs::read(path)
-                .map_err(|error| Error::new(ErrorKind::Io, format!("{name}: {error}")))?,
-        };
+        let mut bytes = self.parts.copy_of_model(&name, self.interrupt)?;
         let addition = fuse::addition(&bytes, &self.options.overrides, &name)?;
         bytes.extend(addition);
         self.commit(provider, Graph::Fused(&bytes))

@@ -142,10 +142,10 @@ impl Cuda {
     /// there: what is missing is known before hundreds of megabytes are read. Errors: `Provider`, with a
     /// line for each thing that is missing.
     pub(super) fn prepare(runtime: &Runtime, options: &CudaOptions, log: &Logger) -> Result<Self> {
-        let provider = provider_library(runtime.path());
+        let provider = beside(runtime.path(), "onnxruntime_providers_cuda");
         let wants = Wants::of(&provider);
         let mut missing = Vec::new();
-        for file in [shared_library(runtime.path()), provider] {
+        for file in [beside(runtime.path(), "onnxruntime_providers_shared"), provider] {
             if !file.exists() {
                 missing.push(format!(
                     "{} not found; it belongs to {}, is part of the package onnxruntime-gpu {}, and the runtime looks nowhere else",
@@ -242,21 +242,9 @@ pub(super) fn refuse(reason: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Provider, format!("CUDA: {reason}"))
 }
 
-fn provider_library(runtime: &Path) -> PathBuf {
-    let name = if cfg!(windows) {
-        "onnxruntime_providers_cuda.dll"
-    } else {
-        "libonnxruntime_providers_cuda.so"
-    };
-    runtime.with_file_name(name)
-}
-
-fn shared_library(runtime: &Path) -> PathBuf {
-    let name = if cfg!(windows) {
-        "onnxruntime_providers_shared.dll"
-    } else {
-        "libonnxruntime_providers_shared.so"
-    };
+/// The file of a library that has to lie beside the runtime.
+fn beside(runtime: &Path, library: &str) -> PathBuf {
+    let name = if cfg!(windows) { format!("{library}.dll") } else { format!("lib{library}.so") };
     runtime.with_file_name(name)
 }
 

@@ -65,17 +65,10 @@ impl Initializer {
     }
 
     fn of(tensor: Value<'_>) -> Self {
-        let mut found = Self { name: String::new(), number: number_name(0), dims: Vec::new() };
-        for (field, value) in tensor.fields() {
-            match (field, value) {
-                (1, Value::Int(dim)) => found.dims.push(dim),
-                (1, Value::Bytes(packed)) => found.dims.extend(varints(packed)),
-                (2, Value::Int(number)) => found.number = number_name(number),
-                (8, _) => found.name = owned(value),
-                _ => {}
-            }
-        }
-        found
+        let name = tensor.fields().last(8).map(owned).unwrap_or_default();
+        let number = tensor.fields().all(2).filter_map(Value::int).last().unwrap_or(0);
+        let dims = tensor.fields().ints(1).flatten().collect();
+        Self { name, number: number_name(number), dims }
     }
 }
 
@@ -199,18 +192,6 @@ pub fn without_metadata(bytes: &[u8], keeps: impl Fn(&str) -> bool) -> Vec<u8> {
 
 fn owned(value: Value<'_>) -> String {
     String::from_utf8_lossy(value.bytes().unwrap_or_default()).into_owned()
-}
-
-/// Integers of a repeated field that are packed into one.
-fn varints(mut packed: &[u8]) -> Vec<i64> {
-    let mut found = Vec::new();
-    while let Some(end) = packed.iter().take(10).position(|byte| byte & 0x80 == 0) {
-        let (varint, rest) = packed.split_at(end + 1);
-        let shifted = varint.iter().enumerate().map(|(i, byte)| u64::from(byte & 0x7f) << (7 * i));
-        found.push(shifted.fold(0, |value, part| value | part) as i64);
-        packed = rest;
-    }
-    found
 }
 
 /// The names of TensorProto.DataType, as numpy has them.

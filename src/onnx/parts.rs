@@ -109,15 +109,7 @@ impl Parts {
         interrupt: &Interrupt,
         log: &Logger,
     ) -> Result<()> {
-        let mut model = match &self.body {
-            Body::File(path) => whole(path, interrupt)?,
-            Body::Memory(bytes) => {
-                let bytes = (**bytes).as_ref();
-                let mut copy = room_for(bytes.len() as u64, names[1])?;
-                copy.extend_from_slice(bytes);
-                copy
-            }
-        };
+        let mut model = self.copy_of_model(names[1], interrupt)?;
         let Replacements { all, rounded, of, golden } = fit(weights, &model, names)?;
         let count = all.len();
         let mut external: BTreeMap<String, Vec<u8>> = BTreeMap::new();
@@ -163,6 +155,21 @@ impl Parts {
         let text = format!("{model}: {count} of {of} initializers are those of {file}{rounded}");
         log.log(LogLevel::Info, text);
         Ok(())
+    }
+
+    /// The bytes of the model's own file. `name` is what messages call it.
+    ///
+    /// Errors: `Io`; `OutOfMemory`; `EngineClosed` once interrupted.
+    pub(super) fn copy_of_model(&self, name: &str, interrupt: &Interrupt) -> Result<Vec<u8>> {
+        match &self.body {
+            Body::File(path) => whole(path, interrupt),
+            Body::Memory(bytes) => {
+                let bytes = (**bytes).as_ref();
+                let mut copy = room_for(bytes.len() as u64, name)?;
+                copy.extend_from_slice(bytes);
+                Ok(copy)
+            }
+        }
     }
 
     /// The bytes of a file of external data, which is on disk no more as far as this is concerned.

@@ -129,6 +129,30 @@ impl<'a> Fields<'a> {
         self.all(number).last()
     }
 
+    /// The integers of a repeated field, written one by one or packed into one. `None` where they are
+    /// malformed, after which there are no more of that pack.
+    pub fn ints(self, number: u64) -> impl Iterator<Item = Option<i64>> + use<'a> {
+        self.all(number).flat_map(|value| {
+            let (one, packed) = match value {
+                Value::Bytes(packed) => (None, Fields(packed)),
+                value => (Some(value.int()), Fields(&[])),
+            };
+            one.into_iter().chain(packed.packed())
+        })
+    }
+
+    fn packed(mut self) -> impl Iterator<Item = Option<i64>> {
+        let mut is_over = false;
+        std::iter::from_fn(move || {
+            if is_over || self.0.is_empty() {
+                return None;
+            }
+            let value = self.varint();
+            is_over = value.is_none();
+            Some(value.map(|value| value as i64))
+        })
+    }
+
     fn varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for (index, &byte) in self.0.iter().take(10).enumerate() {
@@ -209,6 +233,17 @@ mod tests {
         }
         let float = Message::default().float(4, 1.5).into_bytes();
         assert_eq!(Fields::of(&float).last(4), Some(Value::Bits32(1.5f32.to_bits())));
+    }
+
+    #[test]
+    fn repeated_integers_are_read_one_by_one_or_packed() {
+        let both = Message::default().ints(1, &[3, -1]).bytes(1, &[2, 0x80, 0x01]).int(2, 7);
+        let both = both.into_bytes();
+        let found: Option<Vec<i64>> = Fields::of(&both).ints(1).collect();
+        assert_eq!(found, Some(vec![3, -1, 2, 128]));
+        let broken = Message::default().bytes(1, &[2, 0x80]).float(1, 0.5).into_bytes();
+        let found: Vec<_> = Fields::of(&broken).ints(1).collect();
+        assert_eq!(found, [Some(2), None, None]);
     }
 
     #[test]

@@ -128,30 +128,10 @@ fn initializers(model: &[u8]) -> BTreeMap<&str, Initializer<'_>> {
     let parsed = protos.filter_map(|proto| {
         let name = Fields::of(proto).last(8)?.text()?;
         let number = Fields::of(proto).last(2)?.int()?;
-        Some((name, Initializer { number, dims: dims(proto)?, proto }))
+        let dims = Fields::of(proto).ints(1).map(|dim| usize::try_from(dim?).ok());
+        Some((name, Initializer { number, dims: dims.collect::<Option<_>>()?, proto }))
     });
     parsed.collect()
-}
-
-/// Written one by one, or packed into one field.
-fn dims(proto: &[u8]) -> Option<Vec<usize>> {
-    let mut dims = Vec::new();
-    for value in Fields::of(proto).all(1) {
-        match value {
-            Value::Int(dim) => dims.push(usize::try_from(dim).ok()?),
-            Value::Bytes(mut packed) => {
-                while !packed.is_empty() {
-                    let end = packed.iter().position(|byte| byte & 0x80 == 0)? + 1;
-                    let digits = packed[..end].iter().rev();
-                    let dim = digits.fold(0usize, |dim, byte| dim << 7 | usize::from(byte & 0x7F));
-                    dims.push(dim);
-                    packed = &packed[end..];
-                }
-            }
-            _ => return None,
-        }
-    }
-    Some(dims)
 }
 
 /// Where the values of an initializer are, `length` bytes. Fields: TensorProto 4 float_data, 9 raw_data,

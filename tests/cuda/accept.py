@@ -20,7 +20,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "benches"))
 
-from compare import NETWORKS, SAME, SHARE, Header, difference, net_size, output_of, worker_prepare  # noqa: E402
+from compare import NETWORKS, SAME, SHARE, Header, difference, export_onnx, net_size, output_of, worker_prepare  # noqa: E402
 
 SAMPLERS = ("ddim", "ddpm")
 SEED = 7
@@ -34,23 +34,9 @@ def export_open_batch(model, onnx_file, weights_file):
 
     net = NETWORKS[model]()
     net.load_state_dict(torch.load(weights_file, weights_only=True))
-    run = output_of(net.eval())
-
-    class Bare(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = net
-
-        def forward(self, sample, timestep):
-            return run(sample, timestep)
-
     size, batch = net_size(model), torch.export.Dim("batch", min=1, max=256)
     example = (torch.randn(2, 3, size, size), torch.tensor([500, 500]))
-    torch.onnx.export(
-        Bare().eval(), example, onnx_file, dynamo=True, external_data=False, verbose=False,
-        input_names=["sample", "timestep"], output_names=["out_sample"],
-        dynamic_shapes={"sample": {0: batch}, "timestep": {0: batch}},
-    )  # fmt: skip
+    export_onnx(net.eval(), example, onnx_file, dynamic_shapes={"sample": {0: batch}, "timestep": {0: batch}})
 
 
 def worker_models(model, folder, threads):

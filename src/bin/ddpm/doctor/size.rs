@@ -18,16 +18,25 @@ fn open_sides(sample: &str) -> (bool, bool) {
     (open.next().unwrap_or(false), open.next().unwrap_or(false))
 }
 
+/// Loads the model at a size; a side that is not given stays what the options say.
+fn load_at(
+    source: &ModelSource,
+    options: &OnnxOptions,
+    (height, width): (Option<usize>, Option<usize>),
+) -> Result<OnnxDenoiser> {
+    let mut options = OnnxOptions { log: Logger::default(), ..options.clone() };
+    options.overrides.height = height.or(options.overrides.height);
+    options.overrides.width = width.or(options.overrides.width);
+    OnnxDenoiser::load(source, &options)
+}
+
 /// Whether the model runs at a size. Errors: what is not about the size.
 fn runs_at(
     source: &ModelSource,
     options: &OnnxOptions,
-    (height, width): (Option<usize>, Option<usize>),
+    size: (Option<usize>, Option<usize>),
 ) -> Result<bool> {
-    let mut options = OnnxOptions { log: Logger::default(), ..options.clone() };
-    options.overrides.height = height.or(options.overrides.height);
-    options.overrides.width = width.or(options.overrides.width);
-    match OnnxDenoiser::load(source, &options) {
+    match load_at(source, options, size) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::Inference => Ok(false),
         // Such as a golden output, which is that of another size: it ran.
@@ -92,9 +101,7 @@ pub fn other_size(
 ) -> Option<(usize, usize, Option<usize>)> {
     // A fixed side is refused by name, which is no size that runs.
     let runs = |(height, width): (usize, usize)| {
-        let mut options = OnnxOptions { log: Logger::default(), ..options.clone() };
-        (options.overrides.height, options.overrides.width) = (Some(height), Some(width));
-        OnnxDenoiser::load(source, &options).is_ok()
+        load_at(source, options, (Some(height), Some(width))).is_ok()
     };
     let mut only = None;
     for multiple in MULTIPLES.into_iter().skip(1) {
