@@ -29,6 +29,8 @@ pub enum Purpose {
     Branch = 6,
     /// How each training example is flipped and shifted. The row is the training step.
     Augment = 7,
+    /// Which training examples lose their class. The row is the training step.
+    LabelDropout = 8,
 }
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

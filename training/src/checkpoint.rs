@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use safetensors::SafeTensors;
 
-use crate::config::{Config, IMAGE_CHANNELS};
+use crate::config::Config;
 use crate::optimizer::TrainState;
 use crate::parameters::{Parameters, specs};
 
@@ -103,7 +103,7 @@ impl Checkpoint {
 
     fn load(&self, prefix: &str, device: &Device) -> Result<Parameters> {
         let file = SafeTensors::deserialize(&self.bytes)?;
-        let specs = specs(&self.config.model, IMAGE_CHANNELS);
+        let specs = specs(&self.config.network());
         Parameters::from_safetensors(specs, &file, prefix, device)
     }
 

@@ -3,16 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use ddpm::model::ModelConfig;
+use ddpm::model::{Classes, ModelConfig};
 use ddpm::noise_schedule::BetaSchedule;
-use ddpm::sampler::SamplerConfig;
+use ddpm::sampler::{SamplerConfig, VarianceType};
 use serde::{Deserialize, Serialize};
 
 pub use crate::data::config::DataConfig;
-use crate::network::UNetConfig;
-
-/// Channels of the images; every picture is converted to RGB.
-pub const IMAGE_CHANNELS: usize = 3;
+use crate::network::{Network, UNetConfig};
 
 /// Everything that decides what a run computes. See `training/configs/portraits.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +35,17 @@ pub struct DiffusionConfig {
     pub beta_start: f64,
     pub beta_end: f64,
     pub num_train_timesteps: usize,
+    /// fixed_small (the default), fixed_large, or learned_range: then the network has twice the
+    /// channels, and learns the variance too (Nichol and Dhariwal 2021, section 3.1).
+    #[serde(default = "fixed_small")]
+    pub variance_type: String,
+    /// Whether the betas are rescaled to end in pure noise (Lin et al. 2024, algorithm 1).
+    #[serde(default)]
+    pub rescale_betas_zero_snr: bool,
+}
+
+fn fixed_small() -> String {
+    VarianceType::FixedSmall.name().to_string()
 }
 
 /// The optimisation.
@@ -57,6 +65,14 @@ pub struct TrainConfig {
     pub max_grad_norm: f64,
     /// Decay of the running average of the weights, which is what is sampled and exported.
     pub ema_decay: f64,
+    /// Share of the images shown without their class, so that a run can be guided (Ho and Salimans
+    /// 2022, algorithm 1); for data with classes.
+    #[serde(default = "label_dropout")]
+    pub label_dropout: f64,
+}
+
+fn label_dropout() -> f64 {
+    0.1
 }
 
 /// What is written on the way.
@@ -122,6 +138,11 @@ impl Config {
             "train.weight_decay is {}, expected 0 to 1",
             train.weight_decay
         );
+        ensure!(
+            (0.0..1.0).contains(&train.label_dropout),
+            "train.label_dropout is {}, expected at least 0 and less than 1",
+            train.label_dropout
+        );
         ensure!(report.checkpoint_every > 0, "report.checkpoint_every is 0, expected at least 1");
         ensure!(
             (1..=4096).contains(&report.samples),
@@ -137,12 +158,56 @@ impl Config {
         Ok(())
     }
 
+    /// The network that is trained. With classes, their names must be known: [`DataConfig::class_names`].
+    pub fn network(&self) -> Network {
+        let channels = self.data.channels();
+        let classes = self.data.class_names.len();
+        Network {
+            unet: self.model.clone(),
+            channels_in: channels,
+            channels_out: if self.learns_variance() { 2 * channels } else { channels },
+            labels: if classes > 0 { classes + usize::from(self.drops_labels()) } else { 0 },
+        }
+    }
+
+    fn learns_variance(&self) -> bool {
+        self.diffusion.variance_type.parse().is_ok_and(VarianceType::is_learned)
+    }
+
+    fn drops_labels(&self) -> bool {
+        self.train.label_dropout > 0.0
+    }
+
+    /// The label that stands for no class, where the network has one.
+    pub fn null_label(&self) -> Option<i64> {
+        let classes = self.data.class_names.len();
+        (classes > 0 && self.drops_labels()).then_some(classes as i64)
+    }
+
+    /// The label of the class called `name`.
+    pub fn class(&self, name: &str) -> Result<usize> {
+        let names = &self.data.class_names;
+        let found = names.iter().position(|known| known == name);
+        found.with_context(|| match names.len() {
+            0 => format!("no class {name:?}: the model has no classes"),
+            _ => format!("no class {name:?}, expected one of {}", names.join(", ")),
+        })
+    }
+
     /// The model as the engine describes it.
     pub fn model_config(&self) -> Result<ModelConfig> {
         let d = &self.diffusion;
-        let defaults = ModelConfig::ddpm(IMAGE_CHANNELS, self.data.height, self.data.width);
+        let channels = self.data.channels();
+        let defaults = ModelConfig::ddpm(channels, self.data.height, self.data.width);
+        let variance_type: VarianceType = d.variance_type.parse()?;
+        let classes = self.data.class_names.len();
         let config = ModelConfig {
+            gives_variance: variance_type.is_learned(),
+            rescale_betas_zero_snr: d.rescale_betas_zero_snr,
+            classes: (classes > 0)
+                .then(|| Classes { count: Some(classes), null: self.null_label() }),
             sampler: SamplerConfig {
+                variance_type,
                 steps: defaults.sampler.steps.min(d.num_train_timesteps),
                 // It is trained on whole timesteps, and exported with an integer input.
                 fractional_timesteps: false,

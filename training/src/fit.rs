@@ -5,25 +5,22 @@
 //! never interrupted.
 
 use std::fs::{self, OpenOptions};
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::{Device, Tensor, TensorData};
-use ddpm::noise_schedule::NoiseSchedule;
-use ddpm::prediction::PredictionType;
-use ddpm::rng::{self, Purpose};
-use indicatif::{ProgressBar, ProgressStyle};
+use burn::tensor::Device;
 
-use crate::checkpoint::{self, Checkpoint, write_atomically};
-use crate::config::{Config, IMAGE_CHANNELS};
-use crate::data::augment::View;
-use crate::data::{Dataset, Order};
-use crate::forward::forward;
+use crate::batches::{Batch, Batches};
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::Config;
+use crate::data::Dataset;
+use crate::loss_log::losses_so_far;
 use crate::optimizer::TrainState;
 use crate::parameters::specs;
-use crate::{picture, sample};
+use crate::progress::Progress;
+use crate::{objective, picture, sample};
 
 /// Files of a run.
 pub struct RunFiles {
@@ -48,82 +45,10 @@ impl RunFiles {
     }
 }
 
-/// What a step of training is computed from.
-struct Batch {
-    noisy: Tensor<4>,
-    target: Tensor<4>,
-    timesteps: Vec<f64>,
-}
-
-/// Makes the batches of a run.
-struct Batches<'a> {
-    config: &'a Config,
-    data: &'a Dataset,
-    order: Order,
-    schedule: NoiseSchedule,
-    prediction: PredictionType,
-    device: Device,
-}
-
-impl<'a> Batches<'a> {
-    fn new(config: &'a Config, data: &'a Dataset, device: &Device) -> Result<Self> {
-        let model = config.model_config()?;
-        Ok(Self {
-            config,
-            data,
-            order: Order::new(config.seed, data.len()),
-            schedule: model.noise_schedule()?,
-            prediction: model.prediction_type,
-            device: device.clone(),
-        })
-    }
-
-    /// The batch of step `step`: x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise (DDPM eq. 4).
-    fn batch(&mut self, step: usize) -> Result<Batch> {
-        let (n, seed) = (self.config.train.batch, self.config.seed);
-        let (h, w) = (self.config.data.height, self.config.data.width);
-        let item = h * w * IMAGE_CHANNELS;
-        let mut noise = vec![0.0; n * item];
-        rng::fill_standard_normal(seed, Purpose::TrainNoise, step as u32, &mut noise);
-        let (mut noisy, mut target) = (vec![0.0; n * item], vec![0.0; n * item]);
-        let (mut timesteps, mut image) = (Vec::with_capacity(n), vec![0.0; item]);
-        for i in 0..n {
-            let view = View::random(&self.config.data, seed, step, i);
-            self.data.copy_image(self.order.image(step * n + i), view, &mut image);
-            let t = self.timestep(step, i);
-            let noise = &noise[i * item..][..item];
-            self.schedule.add_noise(&image, noise, t, &mut noisy[i * item..][..item])?;
-            let (c_x0, c_noise) = self.prediction.target_coefficients(&self.schedule, t)?;
-            let (c_x0, c_noise) = (c_x0 as f32, c_noise as f32);
-            for ((target, x0), noise) in target[i * item..].iter_mut().zip(&image).zip(noise) {
-                *target = c_x0 * x0 + c_noise * noise;
-            }
-            timesteps.push(t as f64);
-        }
-        let tensor = |values| {
-            Tensor::from_data(TensorData::new(values, [n, h, w, IMAGE_CHANNELS]), &self.device)
-        };
-        Ok(Batch { noisy: tensor(noisy), target: tensor(target), timesteps })
-    }
-
-    /// Uniform over 0..T, spread evenly over the batch from one random start: the loss of a batch
-    /// varies less (Kingma et al. 2021, "Variational diffusion models", appendix I.1).
-    fn timestep(&self, step: usize, item: usize) -> usize {
-        let (seed, n) = (self.config.seed, self.config.train.batch);
-        let word = rng::uniform_u64(seed, Purpose::TrainTimesteps, step as u32, 0);
-        let start = word as f64 * 2f64.powi(-64);
-        let place = (start + item as f64 / n as f64).fract();
-        let count = self.schedule.num_train_timesteps();
-        ((place * count as f64) as usize).min(count - 1)
-    }
-}
-
-/// Mean square error of one batch and its step of the optimiser. Returns the loss.
+/// Loss of one batch and its step of the optimiser. Returns the loss.
 fn train_step(config: &Config, batch: &Batch, state: &mut TrainState) -> Result<f64> {
     let tracked = state.parameters.tracked();
-    let noisy = batch.noisy.clone().autodiff();
-    let out = forward(&config.model, &tracked, noisy, &batch.timesteps);
-    let loss = (out - batch.target.clone().autodiff()).square().mean();
+    let loss = objective::loss(config, &tracked, batch);
     let value = f64::from(loss.clone().into_scalar::<f32>());
     ensure!(
         value.is_finite(),
@@ -137,9 +62,9 @@ fn train_step(config: &Config, batch: &Batch, state: &mut TrainState) -> Result<
 
 /// Times training steps on a fixed batch; for benchmarks. Returns seconds a step, the first left out.
 pub fn time_steps(config: &Config, steps: usize, device: &Device) -> Result<Vec<f64>> {
-    let data = Dataset::read(&config.data)?;
-    let mut batches = Batches::new(config, &data, device)?;
-    let mut state = TrainState::initial(specs(&config.model, IMAGE_CHANNELS), config.seed, device)?;
+    let (config, data) = &read_data(config)?;
+    let mut batches = Batches::new(config, data, device)?;
+    let mut state = TrainState::initial(specs(&config.network()), config.seed, device)?;
     let mut times = Vec::with_capacity(steps);
     for step in 0..=steps {
         let batch = batches.batch(step)?;
@@ -152,10 +77,19 @@ pub fn time_steps(config: &Config, steps: usize, device: &Device) -> Result<Vec<
     Ok(times)
 }
 
+/// The data of a run, and its configuration with the names of the classes found there.
+pub fn read_data(config: &Config) -> Result<(Config, Dataset)> {
+    let data = Dataset::read(&config.data)?;
+    let mut config = config.clone();
+    config.data.class_names = data.class_names().to_vec();
+    config.validate()?;
+    Ok((config, data))
+}
+
 /// Trains as `config` says. With `resume`, goes on from the checkpoint in its folder.
 pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<()> {
     let files = RunFiles { folder: config.out.clone() };
-    let data = Dataset::read(&config.data)?;
+    let (config, data) = &read_data(config)?;
     for note in data.notes() {
         eprintln!("{note}");
     }
@@ -163,7 +97,7 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<()> {
         .with_context(|| format!("cannot make {}", files.folder.display()))?;
     let images = data.fingerprint();
     let mut state = start(config, &files, &images, resume, device)?;
-    let mut losses = losses_so_far(&files, state.step)?;
+    let mut losses = losses_so_far(&files.loss_log(), state.step)?;
     eprintln!(
         "{} images of {}x{}; {} weights; step {} of {}; writing to {}",
         data.len(),
@@ -179,7 +113,7 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<()> {
         .append(true)
         .open(files.loss_log())
         .with_context(|| format!("cannot open {}", files.loss_log().display()))?;
-    let mut batches = Batches::new(config, &data, device)?;
+    let mut batches = Batches::new(config, data, device)?;
     let mut progress = Progress::new(config, state.step);
     while state.step < config.train.steps {
         let batch = batches.batch(state.step)?;
@@ -195,10 +129,9 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<()> {
         let every = config.report.sample_every;
         if every > 0 && (last || state.step.is_multiple_of(every)) {
             let report = &config.report;
-            let images =
-                sample::sample(config, &state.ema, report.samples, report.sample_steps, 0, device)?;
-            let path = files.samples(state.step);
-            picture::write_grid(&path, &images, config.data.width, config.data.height)?;
+            let request = sample::Request::ddim(report.samples, report.sample_steps);
+            let images = sample::sample(config, &state.ema, &request, device)?;
+            sample::write_grid(&files.samples(state.step), config, &images)?;
         }
     }
     progress.finish();
@@ -236,7 +169,7 @@ fn start(
         "{} exists; go on with --resume, or choose another folder with --out",
         path.display()
     );
-    TrainState::initial(specs(&config.model, IMAGE_CHANNELS), config.seed, device)
+    TrainState::initial(specs(&config.network()), config.seed, device)
 }
 
 /// Whether two configurations compute the same run; where it lies and what it reports may differ.
@@ -246,102 +179,4 @@ fn same_run(a: &Config, b: &Config) -> bool {
         && a.diffusion == b.diffusion
         && a.train == b.train
         && a.data.same_images(&b.data)
-}
-
-const LOG_HEADER: &str = "step,loss";
-
-/// Reads the losses of steps 1 to `step` and cuts the log there: later lines were never saved.
-fn losses_so_far(files: &RunFiles, step: usize) -> Result<Vec<f64>> {
-    let path = files.loss_log();
-    let mut losses = Vec::new();
-    if step > 0 {
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        losses = parse_losses(&text, &path).take(step).collect::<Result<_>>()?;
-        ensure!(
-            losses.len() == step,
-            "{}: has {} steps, the checkpoint {step}",
-            path.display(),
-            losses.len()
-        );
-    }
-    let mut text = format!("{LOG_HEADER}\n");
-    for (i, loss) in losses.iter().enumerate() {
-        text.push_str(&format!("{},{loss}\n", i + 1));
-    }
-    write_atomically(&path, text.as_bytes())?;
-    Ok(losses)
-}
-
-/// A bar on a terminal, a line now and then elsewhere.
-struct Progress {
-    bar: ProgressBar,
-    plain: bool,
-    batch: usize,
-    steps: usize,
-    first: usize,
-    smoothed: Option<f64>,
-    started: Instant,
-    spoke: Instant,
-}
-
-const PLAIN_EVERY: Duration = Duration::from_secs(15);
-
-impl Progress {
-    fn new(config: &Config, step: usize) -> Self {
-        let bar = ProgressBar::new(config.train.steps as u64).with_position(step as u64);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left") {
-            bar.set_style(style);
-        }
-        bar.reset_eta();
-        Self {
-            bar,
-            plain: !std::io::stderr().is_terminal(),
-            batch: config.train.batch,
-            steps: config.train.steps,
-            first: step,
-            smoothed: None,
-            started: Instant::now(),
-            spoke: Instant::now(),
-        }
-    }
-
-    fn step(&mut self, step: usize, loss: f64) {
-        let smoothed = self.smoothed.map_or(loss, |old| old + 0.02 * (loss - old));
-        self.smoothed = Some(smoothed);
-        let taken = (step - self.first) as f64;
-        let rate = taken / self.started.elapsed().as_secs_f64().max(1e-9);
-        let images = rate * self.batch as f64;
-        self.bar.set_position(step as u64);
-        self.bar.set_message(format!("loss {smoothed:.4}  {images:.0} images/s"));
-        if self.plain && self.spoke.elapsed() >= PLAIN_EVERY {
-            self.spoke = Instant::now();
-            let left = (self.steps - step) as f64 / rate;
-            eprintln!(
-                "step {step} of {}  loss {smoothed:.4}  {images:.0} images/s  {:.1} min left",
-                self.steps,
-                left / 60.0
-            );
-        }
-    }
-
-    fn finish(&self) {
-        self.bar.finish();
-    }
-}
-
-/// Reads the losses written by a run.
-pub fn read_losses(path: &Path) -> Result<Vec<f64>> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    parse_losses(&text, path).collect()
-}
-
-/// The losses of a log, line by line, so that a reader may stop before a line that was cut short.
-fn parse_losses<'a>(text: &'a str, path: &'a Path) -> impl Iterator<Item = Result<f64>> + 'a {
-    text.lines().skip(1).map(|line| {
-        line.split_once(',')
-            .and_then(|(_, loss)| loss.parse().ok())
-            .with_context(|| format!("{}: line {line:?}", path.display()))
-    })
 }

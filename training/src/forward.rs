@@ -1,25 +1,27 @@
 //! The network computed with burn, on NHWC tensors, and as a [`Denoiser`] for the engine's sampler.
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use ddpm::error::{Error, ErrorKind};
 use ddpm::model::{Denoiser, ModelConfig};
 use ndarray::{ArrayView4, ArrayViewMut4};
 
-use crate::network::{Conv, Layers, UNetConfig, unet};
+use crate::config::Config;
+use crate::network::{Conv, Layers, Network, unet};
 use crate::ops;
 use crate::parameters::Parameters;
 
-/// The output of the network for `sample` `[n, h, w, c]` in [-1, 1] scale and one timestep an item.
+/// The output of the network for `sample` `[n, h, w, c]` in [-1, 1] scale, with one timestep an item
+/// and, where the network has classes, one label, below `network.labels`.
 pub fn forward(
-    config: &UNetConfig,
+    network: &Network,
     parameters: &Parameters,
     sample: Tensor<4>,
     timesteps: &[f64],
+    labels: &[i64],
 ) -> Tensor<4> {
-    let channels = sample.dims()[3];
-    let mut walker =
-        Forward { groups: config.groups, parameters, timesteps, device: sample.device() };
-    unet(&mut walker, config, channels, &sample)
+    let groups = network.unet.groups;
+    let mut walker = Forward { groups, parameters, timesteps, labels, device: sample.device() };
+    unet(&mut walker, network, &sample)
 }
 
 /// The walker that computes.
@@ -27,6 +29,7 @@ struct Forward<'a> {
     groups: usize,
     parameters: &'a Parameters,
     timesteps: &'a [f64],
+    labels: &'a [i64],
     device: Device,
 }
 
@@ -54,6 +57,16 @@ impl Layers for Forward<'_> {
             values.extend((0..half).map(|i| angle(i).sin() as f32));
         }
         Tensor::from_data(TensorData::new(values, [self.timesteps.len(), dim]), &self.device)
+    }
+
+    fn label_embedding(&mut self, name: &str, rows: usize, dim: usize) -> Tensor<2> {
+        let labels = TensorData::new(self.labels.to_vec(), [self.labels.len()]);
+        let labels = Tensor::<1, Int>::from_data(labels, &self.device);
+        self.weight(name, [rows, dim]).select(0, labels)
+    }
+
+    fn add_vectors(&mut self, a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
+        a.clone() + b.clone()
     }
 
     fn linear(
@@ -156,20 +169,17 @@ pub fn transpose_pixels(
 /// A network with its weights, as the sampler of the engine sees it.
 pub struct BurnDenoiser {
     config: ModelConfig,
-    network: UNetConfig,
+    network: Network,
     parameters: Parameters,
     device: Device,
 }
 
 impl BurnDenoiser {
-    /// `parameters` must be those of `network`, on `device`, without gradients.
-    pub fn new(
-        config: ModelConfig,
-        network: UNetConfig,
-        parameters: Parameters,
-        device: Device,
-    ) -> Self {
-        Self { config, network, parameters, device }
+    /// `parameters` must be those of the network of `config`, on `device`, without gradients.
+    ///
+    /// Errors: where the configuration does not describe a model.
+    pub fn new(config: &Config, parameters: Parameters, device: Device) -> anyhow::Result<Self> {
+        Ok(Self { config: config.model_config()?, network: config.network(), parameters, device })
     }
 }
 
@@ -187,18 +197,24 @@ impl Denoiser for BurnDenoiser {
     ) -> ddpm::error::Result<()> {
         let (n, c, h, w) = sample.dim();
         let fault = |what: &str| Error::new(ErrorKind::InvalidArgument, what);
-        if !labels.is_empty() {
-            return Err(fault("labels: found some, but the network has no classes"));
+        let expected = if self.network.labels > 0 { n } else { 0 };
+        if labels.len() != expected {
+            let found = labels.len();
+            return Err(fault(&format!("labels: found {found}, expected {expected}")));
+        }
+        let known = 0..self.network.labels as i64;
+        if let Some(label) = labels.iter().find(|label| !known.contains(label)) {
+            return Err(fault(&format!("labels: found {label}, expected less than {}", known.end)));
         }
         let planes = sample.as_slice().ok_or_else(|| fault("sample is not contiguous"))?;
         let mut pixels = vec![0.0; planes.len()];
         transpose_pixels(planes, &mut pixels, c, h * w, false);
         let x = Tensor::from_data(TensorData::new(pixels, [n, h, w, c]), &self.device);
-        let out = forward(&self.network, &self.parameters, x, timesteps)
+        let out = forward(&self.network, &self.parameters, x, timesteps, labels)
             .try_into_vec_as::<f32>()
             .map_err(|error| Error::new(ErrorKind::Inference, format!("burn: {error:?}")))?;
         let target = output.as_slice_mut().ok_or_else(|| fault("output is not contiguous"))?;
-        transpose_pixels(&out, target, c, h * w, true);
+        transpose_pixels(&out, target, self.network.channels_out, h * w, true);
         Ok(())
     }
 }

@@ -3,15 +3,19 @@
 //! The network is defined once, in [`network`]; [`parameters`], [`forward`] and [`export`] walk that
 //! definition. [`fit`] trains it, [`ops`] holds the kernels that make that fast on a CPU.
 
+pub mod batches;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod export;
 pub mod fit;
 pub mod forward;
+pub mod loss_log;
 pub mod network;
+pub mod objective;
 pub mod ops;
 pub mod optimizer;
 pub mod parameters;
 pub mod picture;
+pub mod progress;
 pub mod sample;

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use clap::{Parser, Subcommand};
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
-use ddpm_train::{export, fit, ops, picture, sample};
+use ddpm_train::{export, fit, ops, sample};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -66,9 +66,18 @@ enum Command {
         /// Pictures in the grid.
         #[arg(long, default_value_t = 64)]
         count: usize,
-        /// DDIM steps.
+        /// ddpm, ddim, dpmpp_2m, unipc, ...: any sampler of the engine.
+        #[arg(long, default_value = "ddim")]
+        sampler: String,
+        /// Steps of the sampler.
         #[arg(long, default_value_t = 50)]
         steps: usize,
+        /// Name of the class of all pictures; without it every class in turn.
+        #[arg(long)]
+        class: Option<String>,
+        /// How strongly the class is insisted on (classifier-free guidance): 1 for not at all, 2 to 4 often.
+        #[arg(long, default_value_t = 1.0)]
+        guidance: f64,
         /// Seed of the first picture; the others count on from it.
         #[arg(long, default_value_t = 0)]
         seed: u64,
@@ -107,12 +116,15 @@ fn run(command: Command) -> Result<()> {
             }
             Ok(())
         }
-        Command::Sample { checkpoint, out, count, steps, seed } => {
+        Command::Sample { checkpoint, out, count, sampler, steps, seed, class, guidance } => {
             let checkpoint = Checkpoint::read(&checkpoint)?;
             let config = &checkpoint.config;
             let weights = checkpoint.ema(&device)?;
-            let images = sample::sample(config, &weights, count, steps, seed, &device)?;
-            picture::write_grid(&out, &images, config.data.width, config.data.height)
+            let sampler = sampler.parse()?;
+            let class = class.map(|class| config.class(&class)).transpose()?;
+            let request = sample::Request { count, sampler, steps, seed, class, guidance };
+            let images = sample::sample(config, &weights, &request, &device)?;
+            sample::write_grid(&out, config, &images)
         }
     }
 }

@@ -75,11 +75,26 @@ impl UNetConfig {
     }
 }
 
+/// A network: the sizes of its U-Net, and what goes in and comes out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    pub unet: UNetConfig,
+    /// Channels of the images.
+    pub channels_in: usize,
+    /// Channels of the output: those of the images, or twice as many with a learned variance.
+    pub channels_out: usize,
+    /// Rows of the table of labels: the classes and, with label dropout, one more for none of them;
+    /// 0 for a network without classes.
+    pub labels: usize,
+}
+
 /// How the weights of a layer start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Start {
     /// Uniform within 1 / sqrt(inputs), PyTorch's default for convolutions and linear layers.
     Uniform { inputs: usize },
+    /// Uniform within 1: the rows of a table of labels.
+    Unit,
     /// Zero: the last layer of a residual branch, which then starts as the identity (DDPM's code).
     Zero,
     /// One.
@@ -131,6 +146,10 @@ pub trait Layers {
         channels_in: usize,
         channels_out: usize,
     ) -> Self::Vector;
+    /// The row of each item's label, of a table of `rows` rows of `dim` values.
+    fn label_embedding(&mut self, name: &str, rows: usize, dim: usize) -> Self::Vector;
+    /// `a + b`, of vectors.
+    fn add_vectors(&mut self, a: &Self::Vector, b: &Self::Vector) -> Self::Vector;
     /// What the time embedding adds in a residual block: a linear layer. The shifts of all blocks
     /// depend on the timestep alone, so a walker may compute them together.
     fn shift(
@@ -209,25 +228,25 @@ fn attention_block<L: Layers>(
     l.add(&h, x)
 }
 
-/// The network's output for `sample`, both with `image_channels` channels.
-pub fn unet<L: Layers>(
-    l: &mut L,
-    config: &UNetConfig,
-    image_channels: usize,
-    sample: &L::Map,
-) -> L::Map {
-    let UNetConfig { channels, blocks, heads, time_dim, .. } = config;
+/// The network's output for `sample`.
+pub fn unet<L: Layers>(l: &mut L, network: &Network, sample: &L::Map) -> L::Map {
+    let UNetConfig { channels, blocks, heads, time_dim, .. } = &network.unet;
     let (blocks, heads, time_dim) = (*blocks, *heads, *time_dim);
     let lowest = channels.len() - 1;
 
     let time = l.time_sinusoids(time_dim);
     let time = l.linear("time.0", &time, time_dim, time_dim);
     let time = l.silu(&time);
-    let time = l.linear("time.1", &time, time_dim, time_dim);
+    let mut time = l.linear("time.1", &time, time_dim, time_dim);
+    if network.labels > 0 {
+        // As in improved-diffusion: a class moves the time embedding.
+        let label = l.label_embedding("label", network.labels, time_dim);
+        time = l.add_vectors(&time, &label);
+    }
     let time = l.silu(&time);
 
     let mut width = channels[0];
-    let mut h = l.conv("in", sample, Conv::new(image_channels, width, 3), None);
+    let mut h = l.conv("in", sample, Conv::new(network.channels_in, width, 3), None);
     let mut skips = vec![(h.clone(), width)];
     for (level, &out) in channels.iter().enumerate() {
         if level > 0 {
@@ -286,5 +305,5 @@ pub fn unet<L: Layers>(
     }
 
     let h = l.group_norm("out.norm", &h, width, true);
-    l.conv("out.conv", &h, Conv::new(width, image_channels, 3).zero(), None)
+    l.conv("out.conv", &h, Conv::new(width, network.channels_out, 3).zero(), None)
 }

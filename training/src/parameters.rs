@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use ddpm::rng::{self, Purpose};
 
-use crate::network::{Conv, Layers, Start, UNetConfig, unet};
+use crate::network::{Conv, Layers, Network, Start, unet};
 
 /// One weight tensor of a network.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,9 +33,9 @@ impl ParameterSpec {
 }
 
 /// The weights of the network, in the order in which it uses them.
-pub fn specs(config: &UNetConfig, image_channels: usize) -> Vec<ParameterSpec> {
+pub fn specs(network: &Network) -> Vec<ParameterSpec> {
     let mut list = Lister(Vec::new());
-    unet(&mut list, config, image_channels, &());
+    unet(&mut list, network, &());
     list.0
 }
 
@@ -63,6 +63,11 @@ impl Layers for Lister {
     fn attention(&mut self, _: &(), _: usize, _: usize) {}
     fn add(&mut self, _: &(), _: &()) {}
     fn concat(&mut self, _: &(), _: &()) {}
+    fn add_vectors(&mut self, _: &(), _: &()) {}
+
+    fn label_embedding(&mut self, name: &str, rows: usize, dim: usize) {
+        self.push(format!("{name}.weight"), &[rows, dim], Start::Unit);
+    }
 
     fn linear(&mut self, name: &str, _: &(), channels_in: usize, channels_out: usize) {
         self.affine(name, &[channels_in, channels_out], channels_in, false);
@@ -115,17 +120,17 @@ impl Parameters {
     /// Fresh weights, a function of `seed` and the specs.
     pub fn initial(specs: Vec<ParameterSpec>, seed: u64, device: &Device) -> Result<Self> {
         Self::from_values(specs, device, |index, spec| {
+            let uniform = |bound: f64| {
+                let unit = |i| {
+                    rng::uniform_u64(seed, Purpose::Init, index as u32, i) as f64 * 2f64.powi(-64)
+                };
+                (0..spec.len()).map(|i| ((2.0 * unit(i as u64) - 1.0) * bound) as f32).collect()
+            };
             Ok(match spec.start {
                 Start::Zero => vec![0.0; spec.len()],
                 Start::One => vec![1.0; spec.len()],
-                Start::Uniform { inputs } => {
-                    let bound = 1.0 / (inputs as f64).sqrt();
-                    let unit = |i| {
-                        rng::uniform_u64(seed, Purpose::Init, index as u32, i) as f64
-                            * 2f64.powi(-64)
-                    };
-                    (0..spec.len()).map(|i| ((2.0 * unit(i as u64) - 1.0) * bound) as f32).collect()
-                }
+                Start::Unit => uniform(1.0),
+                Start::Uniform { inputs } => uniform(1.0 / (inputs as f64).sqrt()),
             })
         })
     }

@@ -7,15 +7,25 @@ use anyhow::{Context, Result};
 use ddpm::image::to_byte;
 
 use crate::checkpoint::write_atomically;
+use crate::data::config::Color;
 
 /// How often a sample's pixel is repeated each way.
 const ENLARGE: usize = 4;
 
-/// Writes images, planar `[n, 3, h, w]` in [-1, 1], as a near-square grid of enlarged tiles.
-pub fn write_grid(path: &Path, images: &[f32], width: usize, height: usize) -> Result<()> {
-    let (plane, item) = (width * height, 3 * width * height);
+/// Writes images, planar `[n, channels, h, w]` in [-1, 1], gray, rgb or rgba (then on white), as a grid
+/// of enlarged tiles with so many columns; near-square for 0.
+pub fn write_grid(
+    path: &Path,
+    images: &[f32],
+    channels: usize,
+    width: usize,
+    height: usize,
+    columns: usize,
+) -> Result<()> {
+    let (plane, item) = (width * height, channels * width * height);
     let count = images.len() / item;
-    let columns = (count as f64).sqrt().ceil().max(1.0) as usize;
+    let square = (count as f64).sqrt().ceil().max(1.0) as usize;
+    let columns = if columns > 0 { columns } else { square };
     let rows = count.div_ceil(columns).max(1);
     let (cell_w, cell_h) = (width * ENLARGE + ENLARGE, height * ENLARGE + ENLARGE);
     let (grid_w, grid_h) = (columns * cell_w + ENLARGE, rows * cell_h + ENLARGE);
@@ -27,9 +37,13 @@ pub fn write_grid(path: &Path, images: &[f32], width: usize, height: usize) -> R
             for x in 0..width * ENLARGE {
                 let source = (y / ENLARGE) * width + x / ENLARGE;
                 let target = ((top + y) * grid_w + left + x) * 3;
-                for c in 0..3 {
-                    rgb[target + c] = to_byte(image[c * plane + source]);
-                }
+                let at = |c: usize| to_byte(image[c * plane + source]);
+                let pixel = match channels {
+                    1 => [at(0); 3],
+                    4 => Color::WHITE.under([0, 1, 2, 3].map(at)),
+                    _ => [0, 1, 2].map(at),
+                };
+                rgb[target..target + 3].copy_from_slice(&pixel);
             }
         }
     }

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use common::{folder, write_run};
 use ddpm::model::Denoiser;
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions};
-use ddpm_train::config::{Config, IMAGE_CHANNELS};
+use ddpm_train::config::Config;
 use ddpm_train::export::{TOLERANCE, export};
 use ddpm_train::forward::BurnDenoiser;
 use ddpm_train::network::Start;
@@ -23,7 +23,7 @@ fn config(name: &str, change: impl FnOnce(&mut Config)) -> (std::path::PathBuf, 
 
 /// Weights of a network that does something: none starts at zero.
 fn weights(config: &Config, seed: u64) -> Parameters {
-    let mut specs = specs(&config.model, IMAGE_CHANNELS);
+    let mut specs = specs(&config.network());
     for spec in &mut specs {
         if spec.start == Start::Zero {
             spec.start = Start::Uniform { inputs: 9 };
@@ -70,8 +70,7 @@ fn constant_and_nearly_constant_images_are_reproduced() {
     let path = folder.join("model.onnx");
     export(&path, &config, &parameters, &Device::flex()).unwrap();
     let mut exported = load(&path);
-    let model = config.model_config().unwrap();
-    let mut trained = BurnDenoiser::new(model, config.model.clone(), parameters, Device::flex());
+    let mut trained = BurnDenoiser::new(&config, parameters, Device::flex()).unwrap();
     // Variance 0, and 1e-6 around 1: where a normalisation that loses precision shows.
     for spread in [0.0, 1e-3] {
         let sample = Array4::from_shape_fn((2, 3, 8, 8), |(n, c, y, x)| {
@@ -101,10 +100,8 @@ fn network_that_the_runtime_does_not_reproduce_is_not_written() {
 fn verification_sees_a_single_changed_weight() {
     let (_, config) = config("export_changed", |_| {});
     let parameters = weights(&config, 8);
-    let model = config.model_config().unwrap();
-    let denoiser = |parameters: Parameters| {
-        BurnDenoiser::new(model.clone(), config.model.clone(), parameters, Device::flex())
-    };
+    let denoiser =
+        |parameters: Parameters| BurnDenoiser::new(&config, parameters, Device::flex()).unwrap();
     let mut trained = denoiser(parameters.clone());
     let bytes = ddpm_train::export::model_bytes(&config, &parameters, &mut trained).unwrap();
     ddpm_train::export::verify(&bytes, &mut trained).unwrap();

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use common::{folder, write_run};
 use ddpm_train::checkpoint::Checkpoint;
-use ddpm_train::config::{Config, IMAGE_CHANNELS};
+use ddpm_train::config::Config;
 use ddpm_train::data::config::Fit;
-use ddpm_train::fit::read_losses;
+use ddpm_train::loss_log::read_losses;
 use ddpm_train::parameters::{Parameters, specs};
 
 fn command(config: &Path) -> Command {
@@ -92,7 +92,7 @@ fn training_lowers_the_loss_and_moves_every_weight() {
 
     let device = Device::flex();
     let config = Config::read(&config).unwrap();
-    let specs = specs(&config.model, IMAGE_CHANNELS);
+    let specs = specs(&config.network());
     let first = Parameters::initial(specs, config.seed, &device).unwrap();
     let checkpoint = Checkpoint::read(&folder.join("out/checkpoint.safetensors")).unwrap();
     let last = checkpoint.state(&device).unwrap().parameters;

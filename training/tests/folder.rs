@@ -13,7 +13,7 @@ use ddpm_train::config::DataConfig;
 use ddpm_train::data::Dataset;
 use ddpm_train::data::augment::View;
 use ddpm_train::data::config::{Color, Filter, Fit, OnBadFile};
-use ddpm_train::fit::read_losses;
+use ddpm_train::loss_log::read_losses;
 use image::{DynamicImage, Frame, GenericImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use png::{BitDepth, ColorType};
 

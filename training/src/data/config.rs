@@ -20,6 +20,15 @@ pub struct DataConfig {
     pub width: usize,
     /// Height of the model's images, and of a tile, in pixels.
     pub height: usize,
+    /// What the channels of the images are; rgb if not given.
+    #[serde(default, skip_serializing_if = "Pixels::is_rgb")]
+    pub color: Pixels,
+    /// Whether the images have classes: the folders directly in `folder`, or the file of labels.
+    #[serde(default)]
+    pub classes: bool,
+    /// The names of the classes, in the order of their labels. Read from the data if not given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_names: Vec<String>,
     /// What transparent pixels lie on: white in a folder, black in a sheet, if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub background: Option<Color>,
@@ -41,6 +50,32 @@ pub struct DataConfig {
     /// Images are moved by up to this many pixels each way, at random; the edges are repeated.
     #[serde(default)]
     pub shift: usize,
+}
+
+/// What the channels of the images are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pixels {
+    Gray,
+    #[default]
+    Rgb,
+    /// Red, green, blue and straight alpha.
+    Rgba,
+}
+
+impl Pixels {
+    /// Channels of an image.
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Gray => 1,
+            Self::Rgb => 3,
+            Self::Rgba => 4,
+        }
+    }
+
+    fn is_rgb(&self) -> bool {
+        *self == Self::Rgb
+    }
 }
 
 /// How a picture of another shape comes to the model's width and height.
@@ -144,6 +179,11 @@ impl DataConfig {
     /// Tiles of `width` x `height` from a sheet, all else as if not given.
     pub fn sheet(path: impl Into<PathBuf>, width: usize, height: usize) -> Self {
         Self { sheet: Some(path.into()), width, height, ..Self::default() }
+    }
+
+    /// Channels of an image.
+    pub fn channels(&self) -> usize {
+        self.color.channels()
     }
 
     pub fn source(&self) -> Result<Source<'_>> {

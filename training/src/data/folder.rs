@@ -10,7 +10,6 @@ use super::config::{Color, DataConfig, OnBadFile};
 use super::decode::Decoder;
 use super::list::Listing;
 use super::resize::Resizer;
-use crate::config::IMAGE_CHANNELS;
 
 /// The largest decoded picture; 8192 x 8192 pixels with alpha.
 const MAX_BYTES: u64 = 256 << 20;
@@ -29,7 +28,7 @@ struct Remarks {
 pub fn read(folder: &Path, config: &DataConfig) -> Result<(Vec<u8>, Vec<String>)> {
     let shown = folder.display();
     let listing = Listing::read(folder).with_context(|| format!("{shown}"))?;
-    let item = config.width * config.height * IMAGE_CHANNELS;
+    let item = config.width * config.height * config.channels();
     let files = &listing.files;
     let mut pixels = reserve(files.len(), item, config).with_context(|| format!("{shown}"))?;
 

@@ -15,14 +15,16 @@ mod sheet;
 
 use anyhow::Result;
 
-use crate::config::IMAGE_CHANNELS;
 use augment::View;
 use config::{DataConfig, Source};
 pub use order::Order;
 
-/// Images of one size, `[n, h, w, 3]`, as bytes.
+/// Images of one size, `[n, h, w, channels]`, as bytes.
 pub struct Dataset {
     pixels: Vec<u8>,
+    labels: Vec<u32>,
+    class_names: Vec<String>,
+    channels: usize,
     width: usize,
     height: usize,
     notes: Vec<String>,
@@ -36,11 +38,21 @@ impl Dataset {
             Source::Folder(path) => folder::read(path, config)?,
             Source::Sheet(path) => (sheet::read(path, config)?, Vec::new()),
         };
-        Ok(Self { pixels, width: config.width, height: config.height, notes })
+        let (labels, class_names) = (Vec::new(), Vec::new());
+        let channels = config.channels();
+        Ok(Self {
+            pixels,
+            labels,
+            class_names,
+            channels,
+            width: config.width,
+            height: config.height,
+            notes,
+        })
     }
 
     fn item(&self) -> usize {
-        self.width * self.height * IMAGE_CHANNELS
+        self.width * self.height * self.channels
     }
 
     /// Number of images; at least 1.
@@ -51,6 +63,16 @@ impl Dataset {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.pixels.is_empty()
+    }
+
+    /// The class of each image, an index into [`class_names`](Self::class_names); empty without classes.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// The names of the classes, in the order of their labels; empty without classes.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
     }
 
     /// What the user should know of the files: those left out, those that look wrong. Lines of text.
@@ -78,11 +100,11 @@ impl Dataset {
             out.iter_mut().zip(source).for_each(|(out, byte)| *out = value(byte));
             return;
         }
-        for (y, row) in out.chunks_exact_mut(self.width * IMAGE_CHANNELS).enumerate() {
-            for (x, pixel) in row.chunks_exact_mut(IMAGE_CHANNELS).enumerate() {
+        for (y, row) in out.chunks_exact_mut(self.width * self.channels).enumerate() {
+            for (x, pixel) in row.chunks_exact_mut(self.channels).enumerate() {
                 let (x, y) = view.source(x, y, self.width, self.height);
-                let start = (y * self.width + x) * IMAGE_CHANNELS;
-                let bytes = &source[start..start + IMAGE_CHANNELS];
+                let start = (y * self.width + x) * self.channels;
+                let bytes = &source[start..start + self.channels];
                 pixel.iter_mut().zip(bytes).for_each(|(out, byte)| *out = value(byte));
             }
         }

@@ -6,7 +6,6 @@ use anyhow::{Context, Result, ensure};
 
 use super::config::{Color, DataConfig};
 use super::decode::Decoder;
-use crate::config::IMAGE_CHANNELS;
 
 /// The largest decoded sheet: 16384 x 16384 pixels with alpha.
 const MAX_BYTES: u64 = 1 << 30;
@@ -27,8 +26,8 @@ pub fn read(path: &Path, config: &DataConfig) -> Result<Vec<u8>> {
     for top in (0..height).step_by(h) {
         for left in (0..width).step_by(w) {
             for y in top..top + h {
-                let start = (y * width + left) * IMAGE_CHANNELS;
-                pixels.extend_from_slice(&rgb[start..start + w * IMAGE_CHANNELS]);
+                let start = (y * width + left) * config.channels();
+                pixels.extend_from_slice(&rgb[start..start + w * config.channels()]);
             }
         }
     }

@@ -10,18 +10,22 @@ use anyhow::Result;
 
 use super::nodes::Nodes;
 use crate::forward::frequency;
-use crate::network::{Conv, Layers, UNetConfig, unet};
+use crate::network::{Conv, Layers, Network, unet};
 use crate::ops::group_norm::EPSILON;
 use crate::parameters::Parameters;
-use ddpm::onnx::messages::{FLOAT, float, int, ints};
+use ddpm::onnx::messages::{Dim, FLOAT, INT64, float, int, ints, port};
 use ddpm::onnx::protobuf::Message;
 
 /// Version of the operator set; any ONNX Runtime since 1.12 has it.
 pub const OPSET: i64 = 17;
 
+/// Name of the dimension that is free.
+const BATCH: &str = "batch";
+
 /// Names of the model's inputs and output.
 const SAMPLE: &str = "sample";
 const TIMESTEP: &str = "timestep";
+const CLASS_LABELS: &str = "class_labels";
 const OUT_SAMPLE: &str = "out_sample";
 
 /// ONNX Runtime computes convolutions for so many output channels at a time, needed or not.
@@ -29,26 +33,36 @@ const CHANNEL_BLOCK: usize = 16;
 
 /// Writes the network as a GraphProto. Fails where a weight cannot be read from its device.
 pub fn build(
-    config: &UNetConfig,
+    network: &Network,
     parameters: &Parameters,
-    [channels, height, width]: [usize; 3],
+    [height, width]: [usize; 2],
 ) -> Result<Message> {
     let mut walker = Builder {
         parameters,
-        groups: config.groups,
+        groups: network.unet.groups,
         graph: Nodes::default(),
         shifts: Vec::new(),
         before_shifts: 0,
         error: None,
     };
     let sample = Map { name: SAMPLE.to_string(), height, width };
-    let out = unet(&mut walker, config, channels, &sample);
+    let out = unet(&mut walker, network, &sample);
     walker.graph.node("Identity", &[&out.name], &[OUT_SAMPLE], Vec::new());
     walker.write_shifts();
     if let Some(error) = walker.error {
         return Err(error);
     }
-    Ok(walker.graph.into_graph([SAMPLE, TIMESTEP, OUT_SAMPLE], [channels, height, width]))
+    let image =
+        |channels| [Dim::Named(BATCH), Dim::Fixed(channels), Dim::Fixed(height), Dim::Fixed(width)];
+    let mut inputs = vec![
+        port(SAMPLE, FLOAT, image(network.channels_in)),
+        port(TIMESTEP, INT64, [Dim::Named(BATCH)]),
+    ];
+    if network.labels > 0 {
+        inputs.push(port(CLASS_LABELS, INT64, [Dim::Named(BATCH)]));
+    }
+    let output = port(OUT_SAMPLE, FLOAT, image(network.channels_out));
+    Ok(walker.graph.into_graph(inputs, output))
 }
 
 /// A value of the graph that holds an image of features.
@@ -224,6 +238,15 @@ impl Layers for Builder<'_> {
         let cos = self.graph.op("Cos", &[&angle], Vec::new());
         let sin = self.graph.op("Sin", &[&angle], Vec::new());
         self.graph.concat(&[&cos, &sin], 1)
+    }
+
+    fn label_embedding(&mut self, name: &str, rows: usize, dim: usize) -> String {
+        let table = self.parameter(&format!("{name}.weight"), &[rows, dim]);
+        self.graph.op("Gather", &[&table, CLASS_LABELS], Vec::new())
+    }
+
+    fn add_vectors(&mut self, a: &String, b: &String) -> String {
+        self.graph.op("Add", &[a, b], Vec::new())
     }
 
     fn linear(

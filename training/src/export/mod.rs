@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
-use ddpm::model::{Denoiser, ModelConfig};
+use ddpm::model::{Classes, Denoiser, ModelConfig};
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions, Provider};
 use ddpm::rng::{self, Purpose};
 use ddpm::sampler::Thresholding;
@@ -44,9 +44,7 @@ pub fn export(
     parameters: &Parameters,
     device: &Device,
 ) -> Result<Verified> {
-    let model = config.model_config()?;
-    let mut trained =
-        BurnDenoiser::new(model.clone(), config.model.clone(), parameters.clone(), device.clone());
+    let mut trained = BurnDenoiser::new(config, parameters.clone(), device.clone())?;
     let bytes = model_bytes(config, parameters, &mut trained)?;
     let verified = verify(&bytes, &mut trained)?;
     write_atomically(path, &bytes)?;
@@ -60,9 +58,11 @@ pub fn model_bytes(
     trained: &mut dyn Denoiser,
 ) -> Result<Vec<u8>> {
     let model = config.model_config()?;
-    let shape = [model.channels, model.height, model.width];
-    let graph = graph::build(&config.model, parameters, shape)?;
-    let entries = metadata(&model, trained)?;
+    let graph = graph::build(&config.network(), parameters, [model.height, model.width])?;
+    let mut entries = metadata(&model, trained)?;
+    if !config.data.class_names.is_empty() {
+        entries.push(("classes", serde_json::to_string(&config.data.class_names)?));
+    }
     let entries = entries
         .iter()
         .map(|(key, value)| Message::default().text(1, &format!("ddpm.{key}")).text(2, value));
@@ -120,16 +120,24 @@ fn golden(model: &ModelConfig, trained: &mut dyn Denoiser) -> Result<Option<Stri
     Ok((mean_square > 0.0).then(|| entry.to_string()))
 }
 
-/// The output for normal noise of `seed`, one item for each timestep.
+/// The output for normal noise of `seed`, one item for each timestep; item i has label i, counted
+/// round the classes and what stands for none of them.
 fn predict(denoiser: &mut dyn Denoiser, seed: u64, timesteps: &[f64]) -> Result<Vec<f32>> {
     let model = denoiser.config();
     let shape = (timesteps.len(), model.channels, model.height, model.width);
     let mut sample = Array4::zeros(shape);
-    let mut out = Array4::zeros(shape);
+    let mut out = Array4::zeros((shape.0, model.output_channels(), shape.2, shape.3));
+    let labels: Vec<i64> = match model.classes {
+        Some(Classes { count: Some(count), null }) => {
+            let rows = count as i64 + i64::from(null.is_some());
+            (0..timesteps.len() as i64).map(|i| i % rows).collect()
+        }
+        _ => Vec::new(),
+    };
     if let Some(values) = sample.as_slice_mut() {
         rng::fill_standard_normal(seed, Purpose::InitialNoise, 0, values);
     }
-    denoiser.predict(sample.view(), timesteps, &[], out.view_mut())?;
+    denoiser.predict(sample.view(), timesteps, &labels, out.view_mut())?;
     Ok(out.into_raw_vec_and_offset().0)
 }
 

@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 
 use ddpm::onnx::messages::{
-    self, Dim, FLOAT, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_NODE, GRAPH_OUTPUT, INT64, int, ints,
-    port,
+    self, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_NODE, GRAPH_OUTPUT, int, ints,
 };
 use ddpm::onnx::protobuf::Message;
 
@@ -85,20 +84,13 @@ impl Nodes {
         self.op("Transpose", &[x], vec![ints("perm", order)])
     }
 
-    /// The GraphProto of a network that maps images and timesteps to images.
-    pub fn into_graph(
-        self,
-        [sample, timestep, out]: [&str; 3],
-        [channels, height, width]: [usize; 3],
-    ) -> Message {
-        let batch = Dim::Named("batch");
-        let image = [batch, Dim::Fixed(channels), Dim::Fixed(height), Dim::Fixed(width)];
+    /// The GraphProto with these inputs and this output, values of the graph.
+    pub fn into_graph(self, inputs: Vec<Message>, output: Message) -> Message {
         Message::default()
             .messages(GRAPH_NODE, self.nodes)
             .text(2, "unet")
             .messages(GRAPH_INITIALIZER, self.initializers)
-            .message(GRAPH_INPUT, port(sample, FLOAT, image))
-            .message(GRAPH_INPUT, port(timestep, INT64, [batch]))
-            .message(GRAPH_OUTPUT, port(out, FLOAT, image))
+            .messages(GRAPH_INPUT, inputs)
+            .message(GRAPH_OUTPUT, output)
     }
 }

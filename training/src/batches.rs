@@ -1,0 +1,102 @@
+//! The batches of a run: which images, how they are shown, their noise and timesteps.
+//!
+//! A batch is a function of configuration, data and step number alone: everything random in it is
+//! counted out by Philox.
+
+use anyhow::Result;
+use burn::tensor::{Device, Tensor, TensorData};
+use ddpm::noise_schedule::NoiseSchedule;
+use ddpm::prediction::PredictionType;
+use ddpm::rng::{self, Purpose};
+
+use crate::config::Config;
+use crate::data::augment::View;
+use crate::data::{Dataset, Order};
+
+/// What a step of training is computed from.
+pub struct Batch {
+    /// x_t, `[n, h, w, c]`.
+    pub noisy: Tensor<4>,
+    /// What the network should give, `[n, h, w, c]`.
+    pub target: Tensor<4>,
+    /// t of each item.
+    pub timesteps: Vec<f64>,
+    /// The label of each item, that of no class for those that lost theirs; empty without classes.
+    pub labels: Vec<i64>,
+}
+
+/// Makes the batches of a run.
+pub struct Batches<'a> {
+    config: &'a Config,
+    data: &'a Dataset,
+    order: Order,
+    schedule: NoiseSchedule,
+    prediction: PredictionType,
+    device: Device,
+}
+
+impl<'a> Batches<'a> {
+    /// Those of `config` over `data`; tensors are made on `device`.
+    pub fn new(config: &'a Config, data: &'a Dataset, device: &Device) -> Result<Self> {
+        let model = config.model_config()?;
+        Ok(Self {
+            config,
+            data,
+            order: Order::new(config.seed, data.len()),
+            schedule: model.noise_schedule()?,
+            prediction: model.prediction_type,
+            device: device.clone(),
+        })
+    }
+
+    /// The batch of step `step`: x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise (DDPM eq. 4).
+    pub fn batch(&mut self, step: usize) -> Result<Batch> {
+        let (n, seed) = (self.config.train.batch, self.config.seed);
+        let (h, w) = (self.config.data.height, self.config.data.width);
+        let channels = self.config.data.channels();
+        let item = h * w * channels;
+        let mut noise = vec![0.0; n * item];
+        rng::fill_standard_normal(seed, Purpose::TrainNoise, step as u32, &mut noise);
+        let (mut noisy, mut target) = (vec![0.0; n * item], vec![0.0; n * item]);
+        let (mut timesteps, mut labels) = (Vec::with_capacity(n), Vec::new());
+        let mut image = vec![0.0; item];
+        for i in 0..n {
+            let view = View::random(&self.config.data, seed, step, i);
+            let index = self.order.image(step * n + i);
+            self.data.copy_image(index, view, &mut image);
+            labels.extend(self.label(index, step, i));
+            let t = self.timestep(step, i);
+            let noise = &noise[i * item..][..item];
+            self.schedule.add_noise(&image, noise, t, &mut noisy[i * item..][..item])?;
+            let (c_x0, c_noise) = self.prediction.target_coefficients(&self.schedule, t)?;
+            let (c_x0, c_noise) = (c_x0 as f32, c_noise as f32);
+            for ((target, x0), noise) in target[i * item..].iter_mut().zip(&image).zip(noise) {
+                *target = c_x0 * x0 + c_noise * noise;
+            }
+            timesteps.push(t as f64);
+        }
+        let tensor =
+            |values| Tensor::from_data(TensorData::new(values, [n, h, w, channels]), &self.device);
+        Ok(Batch { noisy: tensor(noisy), target: tensor(target), timesteps, labels })
+    }
+
+    /// The label of image `index` as item `item` of a step, or that of no class; none without classes.
+    fn label(&self, index: usize, step: usize, item: usize) -> Option<i64> {
+        let label = i64::from(*self.data.labels().get(index)?);
+        let seed = self.config.seed;
+        let word = rng::uniform_u64(seed, Purpose::LabelDropout, step as u32, item as u64);
+        let dropped = (word as f64 * 2f64.powi(-64)) < self.config.train.label_dropout;
+        self.config.null_label().filter(|_| dropped).or(Some(label))
+    }
+
+    /// Uniform over 0..T, spread evenly over the batch from one random start: the loss of a batch
+    /// varies less (Kingma et al. 2021, "Variational diffusion models", appendix I.1).
+    fn timestep(&self, step: usize, item: usize) -> usize {
+        let (seed, n) = (self.config.seed, self.config.train.batch);
+        let word = rng::uniform_u64(seed, Purpose::TrainTimesteps, step as u32, 0);
+        let start = word as f64 * 2f64.powi(-64);
+        let place = (start + item as f64 / n as f64).fract();
+        let count = self.schedule.num_train_timesteps();
+        ((place * count as f64) as usize).min(count - 1)
+    }
+}
