@@ -54,8 +54,12 @@ fn fixed_small() -> String {
 pub struct TrainConfig {
     /// Optimiser steps of the whole run.
     pub steps: usize,
-    /// Images a step.
+    /// Images computed at once.
     pub batch: usize,
+    /// Batches a step: their gradients are averaged, as of one batch of so many times the images. For
+    /// steps over more images than the memory holds.
+    #[serde(default = "one")]
+    pub accumulate: usize,
     /// Peak rate, reached after `warmup_steps` and led to 0 by a cosine.
     pub learning_rate: f64,
     pub warmup_steps: usize,
@@ -69,6 +73,10 @@ pub struct TrainConfig {
     /// 2022, algorithm 1); for data with classes.
     #[serde(default = "label_dropout")]
     pub label_dropout: f64,
+}
+
+fn one() -> usize {
+    1
 }
 
 fn label_dropout() -> f64 {
@@ -118,6 +126,11 @@ impl Config {
             (1..=65536).contains(&train.batch),
             "train.batch is {}, expected 1 to 65536",
             train.batch
+        );
+        ensure!(
+            (1..=65536).contains(&train.accumulate),
+            "train.accumulate is {}, expected 1 to 65536",
+            train.accumulate
         );
         let positive = |name: &str, value: f64| {
             ensure!(

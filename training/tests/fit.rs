@@ -2,42 +2,17 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
+use common::program::{command, refuse, succeed, weights};
 use common::{folder, write_run};
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
 use ddpm_train::data::config::Fit;
 use ddpm_train::loss_log::read_losses;
 use ddpm_train::parameters::{Parameters, specs};
-
-fn command(config: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ddpm-train"));
-    command.args(["fit", "--config"]).arg(config);
-    command
-}
-
-fn fit(config: &Path, arguments: &[&str]) -> Output {
-    command(config).args(arguments).output().unwrap()
-}
-
-#[track_caller]
-fn succeed(config: &Path, arguments: &[&str]) {
-    let output = fit(config, arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The message of a run that must fail.
-#[track_caller]
-fn refuse(config: &Path, arguments: &[&str]) -> String {
-    let output = fit(config, arguments);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    message
-}
 
 #[test]
 fn run_killed_half_way_and_resumed_has_the_losses_of_an_uninterrupted_one() {
@@ -70,13 +45,7 @@ fn run_killed_half_way_and_resumed_has_the_losses_of_an_uninterrupted_one() {
 
     succeed(&config, &["--resume"]);
     assert_eq!(read_losses(&log).unwrap(), expected);
-    let device = Device::flex();
-    let read = |folder: &Path| {
-        let checkpoint = Checkpoint::read(&folder.join("out/checkpoint.safetensors")).unwrap();
-        let weights = checkpoint.ema(&device).unwrap();
-        weights.specs().iter().map(|s| weights.values(&s.name).unwrap()).collect::<Vec<_>>()
-    };
-    assert_eq!(read(&cut), read(&whole), "averaged weights");
+    assert_eq!(weights(&cut), weights(&whole));
 }
 
 #[test]
