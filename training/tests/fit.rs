@@ -160,7 +160,7 @@ fn diverging_run_stops_with_an_error_and_its_last_checkpoint() {
 fn configurations_that_cannot_work_are_refused_by_name() {
     let folder = folder("fit_config");
     type Case = (fn(&mut Config), &'static str);
-    let cases: [Case; 16] = [
+    let cases: [Case; 19] = [
         (|c| c.model.channels = vec![], "model.channels is empty"),
         (|c| c.model.channels = vec![8, 18], "model.channels has 18"),
         (|c| c.model.heads = 3, "model.heads is 3"),
@@ -173,6 +173,12 @@ fn configurations_that_cannot_work_are_refused_by_name() {
         (|c| c.data.sheet = None, "neither folder nor sheet"),
         (|c| c.data.fit = Some(Fit::Pad), "data.fit is for a folder"),
         (|c| c.train.batch = 0, "train.batch is 0"),
+        (|c| c.train.accumulate = 0, "train.accumulate is 0"),
+        (
+            |c| c.train.precision = "bf16".into(),
+            "train.precision is \"bf16\", expected \"f32\": on a CPU",
+        ),
+        (|c| c.train.precision = "f23".into(), "train.precision is \"f23\", expected \"f32\""),
         (|c| c.train.learning_rate = f64::NAN, "train.learning_rate is NaN"),
         (|c| c.diffusion.beta_end = 1.5, "beta"),
         (|c| c.diffusion.prediction_type = "noise".into(), "prediction_type: found \"noise\""),
