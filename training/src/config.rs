@@ -96,6 +96,9 @@ fn label_dropout() -> f64 {
 pub struct ReportConfig {
     /// Steps between checkpoints.
     pub checkpoint_every: usize,
+    /// Checkpoints kept beside the newest, each under its step's name; 0 for none.
+    #[serde(default)]
+    pub keep_checkpoints: usize,
     /// Steps between sample grids; 0 for none.
     pub sample_every: usize,
     /// Pictures in a grid.

@@ -4,45 +4,32 @@
 //! shifts, timesteps and noise are counted out by Philox), so a run goes on from a checkpoint as if
 //! never interrupted.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::path::PathBuf;
+use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 
 use crate::batches::Batches;
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint;
 use crate::config::Config;
 use crate::data::Dataset;
+use crate::divergence::{self, Divergence};
 use crate::interrupt::Interrupt;
-use crate::loss_log::losses_so_far;
-use crate::optimizer::TrainState;
-use crate::parameters::specs;
+use crate::loss_log::{LossLog, Row};
+use crate::optimizer::{TrainState, learning_rate};
 use crate::progress::Progress;
-use crate::{picture, sample, step};
+use crate::resume;
+use crate::run_files::RunFiles;
+use crate::step::{self, Gradient};
+use crate::{curves, picture, sample};
 
-/// Files of a run.
-pub struct RunFiles {
-    pub folder: PathBuf,
-}
-
-impl RunFiles {
-    pub fn checkpoint(&self) -> PathBuf {
-        self.folder.join("checkpoint.safetensors")
-    }
-
-    pub fn loss_log(&self) -> PathBuf {
-        self.folder.join("loss.csv")
-    }
-
-    fn loss_curve(&self) -> PathBuf {
-        self.folder.join("loss.svg")
-    }
-
-    fn samples(&self, step: usize) -> PathBuf {
-        self.folder.join(format!("samples_{step:06}.png"))
-    }
+/// How a run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All steps are taken.
+    Finished,
+    /// It was asked to stop, and has saved where it was.
+    Interrupted,
 }
 
 /// The data of a run, and its configuration with the names of the classes found there.
@@ -54,27 +41,23 @@ pub fn read_data(config: &Config) -> Result<(Config, Dataset)> {
     Ok((config, data))
 }
 
-/// How a run came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// All steps are taken.
-    Finished,
-    /// It was asked to stop, and has saved where it was.
-    Interrupted,
-}
-
 /// Trains as `config` says. With `resume`, goes on from the checkpoint in its folder.
+///
+/// Errors: what cannot be read or written is named; a run whose loss or gradient is no finite number, or
+/// that diverges, ends with advice. The checkpoint in the folder is then the last that was good.
 pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<End> {
     let files = RunFiles { folder: config.out.clone() };
     let (config, data) = &read_data(config)?;
     for note in data.notes() {
         eprintln!("{note}");
     }
-    fs::create_dir_all(&files.folder)
-        .with_context(|| format!("cannot make {}", files.folder.display()))?;
+    make_folder(&files)?;
     let images = data.fingerprint();
-    let mut state = start(config, &files, &images, resume, device)?;
-    let mut losses = losses_so_far(&files.loss_log(), state.step)?;
+    let state = resume::start(config, &files, &images, resume, device)?;
+    let (log, note) = LossLog::open(&files.loss_log(), state.step)?;
+    if let Some(note) = note {
+        eprintln!("{note}");
+    }
     eprintln!(
         "{} images of {}x{}; {} weights; step {} of {}; writing to {}",
         data.len(),
@@ -85,87 +68,138 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<End> {
         config.train.steps,
         files.folder.display()
     );
-
-    let mut log = OpenOptions::new()
-        .append(true)
-        .open(files.loss_log())
-        .with_context(|| format!("cannot open {}", files.loss_log().display()))?;
+    let progress = Progress::new(config, log.rows(), state.step);
+    let saved = state.step;
     let mut batches = Batches::new(config, data, device)?;
-    let mut progress = Progress::new(config, state.step);
+    let mut divergence = Divergence::new(config, &mut batches, device)?;
+    let mut run = Run { config, files, images, device, state, log, progress, saved, due: false };
     // Only now: until here there is nothing to save, and a signal ends the program.
     let interrupt = Interrupt::watch()?;
-    while state.step < config.train.steps {
-        let loss = step::take(config, &mut batches, &mut state)?.loss;
-        losses.push(loss);
-        writeln!(log, "{},{loss}", state.step).context("cannot write the loss log")?;
-        progress.step(state.step, loss);
-        let last = state.step == config.train.steps;
-        let interrupted = interrupt.asked();
-        if last || interrupted || state.step.is_multiple_of(config.report.checkpoint_every) {
-            checkpoint::save(&files.checkpoint(), config, &images, &state)?;
-            picture::write_loss_curve(&files.loss_curve(), &losses)?;
+    loop {
+        let step = run.state.step;
+        let gradient = step::gradient(config, &mut batches, step, &run.state.parameters)?;
+        // Weights are written only when the next images have shown that they are good.
+        let good = divergence.judge(step, gradient.loss)?;
+        let end = if step == config.train.steps {
+            Some(End::Finished)
+        } else {
+            interrupt.asked().then_some(End::Interrupted)
+        };
+        run.report(end, good)?;
+        if let Some(end) = end {
+            run.end(end, good)?;
+            return Ok(end);
         }
-        if interrupted && !last {
-            progress.finish();
-            eprintln!(
-                "stopped at step {} of {}, written to {}; go on with --resume",
-                state.step,
-                config.train.steps,
-                files.checkpoint().display()
-            );
-            return Ok(End::Interrupted);
-        }
-        let every = config.report.sample_every;
-        if every > 0 && (last || state.step.is_multiple_of(every)) {
-            let report = &config.report;
-            let request = sample::Request::ddim(report.samples, report.sample_steps);
-            let images = sample::sample(config, &state.ema, &request, device)?;
-            sample::write_grid(&files.samples(state.step), config, &images)?;
-        }
+        run.step(gradient)?;
     }
-    progress.finish();
-    eprintln!("wrote {}", files.checkpoint().display());
-    Ok(End::Finished)
 }
 
-fn start(
-    config: &Config,
-    files: &RunFiles,
-    images: &str,
-    resume: bool,
-    device: &Device,
-) -> Result<TrainState> {
-    let path = files.checkpoint();
-    if resume {
-        let checkpoint = Checkpoint::read(&path)?;
-        ensure!(
-            same_run(&checkpoint.config, config),
-            "{}: was written with another configuration; resume with the same file, or train into \
-             another folder",
-            path.display()
-        );
-        if let Some(before) = checkpoint.images.as_deref().filter(|before| *before != images) {
-            eprintln!(
-                "{}: the images were others ({before}; now {images}). The run goes on with those of \
-                 now, and is not what it would have been with the others",
-                path.display()
-            );
-        }
-        return checkpoint.state(device);
-    }
-    ensure!(
-        !path.exists(),
-        "{} exists; go on with --resume, or choose another folder with --out",
-        path.display()
-    );
-    TrainState::initial(specs(&config.network()), config.seed, device)
+fn make_folder(files: &RunFiles) -> Result<()> {
+    fs::create_dir_all(&files.folder)
+        .with_context(|| format!("cannot make {}", files.folder.display()))
 }
 
-/// Whether two configurations compute the same run; where it lies and what it reports may differ.
-fn same_run(a: &Config, b: &Config) -> bool {
-    a.seed == b.seed
-        && a.model == b.model
-        && a.diffusion == b.diffusion
-        && a.train == b.train
-        && a.data.same_images(&b.data)
+/// A run that goes on.
+struct Run<'a> {
+    config: &'a Config,
+    files: RunFiles,
+    images: String,
+    device: &'a Device,
+    state: TrainState,
+    log: LossLog,
+    progress: Progress,
+    /// The step of the checkpoint in the folder, or 0.
+    saved: usize,
+    /// Whether a checkpoint is to be written as soon as the weights are good.
+    due: bool,
+}
+
+impl Run<'_> {
+    /// Moves the weights along the gradient, and logs it.
+    fn step(&mut self, gradient: Gradient) -> Result<()> {
+        let train = &self.config.train;
+        let step = self.state.step;
+        let grad_norm = self
+            .state
+            .update(gradient.by_weight, train)
+            .with_context(|| format!("step {}: {}", step + 1, divergence::advice()))?;
+        let row = Row {
+            step: self.state.step,
+            loss: gradient.loss,
+            learning_rate: Some(learning_rate(train, step)),
+            grad_norm: Some(grad_norm),
+            images_per_second: Some(self.progress.images_per_second(self.state.step)),
+        };
+        self.log.push(row)?;
+        self.progress.step(&row);
+        Ok(())
+    }
+
+    /// Writes what is due after a step.
+    fn report(&mut self, end: Option<End>, good: bool) -> Result<()> {
+        let report = &self.config.report;
+        let step = self.state.step;
+        if step == self.saved {
+            return Ok(());
+        }
+        self.due |= end.is_some() || step.is_multiple_of(report.checkpoint_every);
+        if self.due && good {
+            self.save()?;
+        }
+        let finished = end == Some(End::Finished);
+        if report.sample_every > 0 && (finished || step.is_multiple_of(report.sample_every)) {
+            self.draw_samples()?;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let step = self.state.step;
+        if !self.files.folder.exists() {
+            make_folder(&self.files)?;
+            let folder = self.files.folder.display();
+            self.progress.say(&format!("{folder} was gone, and is made again"));
+        }
+        let path = self.files.checkpoint();
+        checkpoint::save(&path, self.config, &self.images, &self.state)?;
+        (self.saved, self.due) = (step, false);
+        self.files.keep_checkpoint(step, self.config.report.keep_checkpoints)?;
+        self.log.restore()?;
+        curves::write(&self.files.curves("svg"), &self.files.curves("png"), self.log.rows())?;
+        self.progress.wrote(&format!("{} of step {step}", path.display()));
+        Ok(())
+    }
+
+    fn draw_samples(&mut self) -> Result<()> {
+        let (data, report) = (&self.config.data, &self.config.report);
+        let request = sample::Request::ddim(report.samples, report.sample_steps);
+        let images = sample::sample(self.config, &self.state.ema, &request, self.device)?;
+        let path = self.files.samples(self.state.step);
+        make_folder(&self.files)?;
+        sample::write_grid(&path, self.config, &images)?;
+        picture::write_film_strip(&self.files, self.state.step, data.width, data.height)?;
+        self.progress.wrote(&path.display().to_string());
+        Ok(())
+    }
+
+    /// Says how it ended.
+    fn end(&self, end: End, good: bool) -> Result<()> {
+        self.progress.finish();
+        let (path, step) = (self.files.checkpoint(), self.state.step);
+        let path = path.display();
+        if end == End::Finished {
+            if !good {
+                bail!("the run ended with a loss that was too large; {}", divergence::advice());
+            }
+            eprintln!("wrote {path}");
+            return Ok(());
+        }
+        let kept = match self.saved {
+            0 => "nothing is saved".to_string(),
+            saved if saved == step => format!("written to {path}; go on with --resume"),
+            saved => format!("the loss was too large to save that, {path} is of step {saved}"),
+        };
+        eprintln!("stopped at step {step} of {}, {kept}", self.config.train.steps);
+        Ok(())
+    }
 }

@@ -4,20 +4,26 @@
 //! definition. [`fit`] trains it, [`ops`] holds the kernels that make that fast on a CPU.
 
 pub mod batches;
+pub mod canvas;
 pub mod checkpoint;
 pub mod config;
+pub mod curves;
 pub mod data;
+pub mod divergence;
 pub mod export;
 pub mod fit;
 pub mod forward;
 pub mod interrupt;
 pub mod loss_log;
 pub mod network;
+pub mod noise;
 pub mod objective;
 pub mod ops;
 pub mod optimizer;
 pub mod parameters;
 pub mod picture;
 pub mod progress;
+pub mod resume;
+pub mod run_files;
 pub mod sample;
 pub mod step;

@@ -1,15 +1,13 @@
 //! The command line of the training crate.
 
-use std::path::PathBuf;
+mod commands;
+
 use std::process::ExitCode;
 
 use anyhow::Result;
 use burn::tensor::Device;
 use clap::{Parser, Subcommand};
-use ddpm_train::checkpoint::Checkpoint;
-use ddpm_train::config::Config;
-use ddpm_train::fit::{self, End};
-use ddpm_train::{export, interrupt, ops, sample, step};
+use ddpm_train::ops;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -22,115 +20,25 @@ struct Cli {
     command: Command,
 }
 
+/// A command a file in `commands`; each ends with the program's exit code.
 #[derive(Subcommand)]
 enum Command {
-    /// Train as a configuration file says.
-    Fit {
-        /// The configuration, TOML.
-        #[arg(long)]
-        config: PathBuf,
-        /// Folder for checkpoint, loss log and pictures, instead of the configuration's.
-        #[arg(long)]
-        out: Option<PathBuf>,
-        /// Go on from the checkpoint in that folder.
-        #[arg(long)]
-        resume: bool,
-    },
-    /// Write the averaged network of a checkpoint as an ONNX file that the engine loads.
-    Export {
-        /// A checkpoint written by fit.
-        checkpoint: PathBuf,
-        /// The model, ONNX.
-        #[arg(short, long)]
-        out: PathBuf,
-    },
-    /// Time training steps: a line of seconds for each, the first (warm-up) left out.
+    Fit(commands::fit::Fit),
+    Sample(commands::sample::Sample),
+    Export(commands::export::Export),
+    Noise(commands::noise::Noise),
     #[command(hide = true)]
-    Time {
-        /// The configuration, TOML.
-        #[arg(long)]
-        config: PathBuf,
-        /// Images a step, instead of the configuration's.
-        #[arg(long)]
-        batch: Option<usize>,
-        /// Steps to time.
-        #[arg(long, default_value_t = 10)]
-        steps: usize,
-    },
-    /// Draw a grid of samples from a checkpoint.
-    Sample {
-        /// A checkpoint written by fit.
-        checkpoint: PathBuf,
-        /// The picture, PNG.
-        #[arg(short, long)]
-        out: PathBuf,
-        /// Pictures in the grid.
-        #[arg(long, default_value_t = 64)]
-        count: usize,
-        /// ddpm, ddim, dpmpp_2m, unipc, ...: any sampler of the engine.
-        #[arg(long, default_value = "ddim")]
-        sampler: String,
-        /// Steps of the sampler.
-        #[arg(long, default_value_t = 50)]
-        steps: usize,
-        /// Name of the class of all pictures; without it every class in turn.
-        #[arg(long)]
-        class: Option<String>,
-        /// How strongly the class is insisted on (classifier-free guidance): 1 for not at all, 2 to 4 often.
-        #[arg(long, default_value_t = 1.0)]
-        guidance: f64,
-        /// Seed of the first picture; the others count on from it.
-        #[arg(long, default_value_t = 0)]
-        seed: u64,
-    },
+    Time(commands::time::Time),
 }
 
 fn run(command: Command) -> Result<ExitCode> {
-    let device = Device::flex();
+    let device = &Device::flex();
     match command {
-        Command::Fit { config, out, resume } => {
-            let mut config = Config::read(&config)?;
-            if let Some(out) = out {
-                config.out = out;
-            }
-            Ok(match fit::fit(&config, resume, &device)? {
-                End::Finished => ExitCode::SUCCESS,
-                End::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
-            })
-        }
-        Command::Export { checkpoint, out } => {
-            let checkpoint = Checkpoint::read(&checkpoint)?;
-            let weights = checkpoint.ema(&device)?;
-            let verified = export::export(&out, &checkpoint.config, &weights, &device)?;
-            eprintln!(
-                "wrote {}: {} bytes; ONNX Runtime within {:.1e} of the trained network over {} values",
-                out.display(),
-                verified.bytes,
-                verified.worst,
-                verified.values
-            );
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Time { config, batch, steps } => {
-            let mut config = Config::read(&config)?;
-            config.train.batch = batch.unwrap_or(config.train.batch);
-            config.validate()?;
-            for seconds in step::time(&config, steps, &device)? {
-                println!("{seconds}");
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Sample { checkpoint, out, count, sampler, steps, seed, class, guidance } => {
-            let checkpoint = Checkpoint::read(&checkpoint)?;
-            let config = &checkpoint.config;
-            let weights = checkpoint.ema(&device)?;
-            let sampler = sampler.parse()?;
-            let class = class.map(|class| config.class(&class)).transpose()?;
-            let request = sample::Request { count, sampler, steps, seed, class, guidance };
-            let images = sample::sample(config, &weights, &request, &device)?;
-            sample::write_grid(&out, config, &images)?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Fit(command) => command.run(device),
+        Command::Sample(command) => command.run(device),
+        Command::Export(command) => command.run(device),
+        Command::Noise(command) => command.run(),
+        Command::Time(command) => command.run(device),
     }
 }
 

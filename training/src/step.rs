@@ -1,52 +1,33 @@
-//! One step of training: the loss of its batches, their gradient, and the optimiser's move along it.
+//! One step of training: the loss of its batches and their gradient.
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use burn::tensor::{Device, Tensor};
 
 use crate::batches::Batches;
 use crate::config::Config;
+use crate::divergence;
 use crate::fit::read_data;
 use crate::objective;
 use crate::optimizer::TrainState;
 use crate::parameters::{Parameters, specs};
 
-/// What a step was like.
-#[derive(Clone, Copy, Debug)]
-pub struct Taken {
-    /// The mean loss of its images, before the move.
+/// The mean loss of the images of a step and its gradient.
+pub struct Gradient {
     pub loss: f64,
-    /// The length of the gradient, before it was shortened to `train.max_grad_norm`.
-    pub grad_norm: f64,
+    /// By each weight, in their order; none for those that the loss does not depend on.
+    pub by_weight: Vec<Option<Tensor<1>>>,
 }
 
-/// Takes the step after `state.step`.
-///
-/// Errors: where the loss or the gradient is no finite number; then `state` is unchanged.
-pub fn take(config: &Config, batches: &mut Batches, state: &mut TrainState) -> Result<Taken> {
-    let step = state.step;
-    let advice = || {
-        format!(
-            "step {}: training does not converge; the last checkpoint is kept. Try a lower \
-             train.learning_rate, more train.warmup_steps or a lower train.max_grad_norm",
-            step + 1
-        )
-    };
-    let (loss, gradients) = gradients(config, batches, step, &state.parameters)?;
-    ensure!(loss.is_finite(), "the loss is {loss} at {}", advice());
-    let grad_norm = state.update(gradients, &config.train).with_context(advice)?;
-    Ok(Taken { loss, grad_norm })
-}
-
-/// The loss of the images of step `step` and its gradient by each weight, in their order, without those
-/// that it does not depend on. Both are means over the batches of the step (`train.accumulate`).
-pub fn gradients(
+/// The loss of the images of step `step` and its gradient; both are means over the batches of the step
+/// (`train.accumulate`).
+pub fn gradient(
     config: &Config,
     batches: &mut Batches,
     step: usize,
     parameters: &Parameters,
-) -> Result<(f64, Vec<Option<Tensor<1>>>)> {
+) -> Result<Gradient> {
     let parts = config.train.accumulate;
     let share = 1.0 / parts as f64;
     let mut mean = 0.0;
@@ -70,7 +51,24 @@ pub fn gradients(
             };
         }
     }
-    Ok((mean, sums))
+    Ok(Gradient { loss: mean, by_weight: sums })
+}
+
+/// The loss alone.
+pub fn loss(
+    config: &Config,
+    batches: &mut Batches,
+    step: usize,
+    parameters: &Parameters,
+) -> Result<f64> {
+    let parts = config.train.accumulate;
+    let mut sum = 0.0;
+    for part in 0..parts {
+        let batch = batches.batch(step, part)?;
+        let loss = objective::loss(config, &parameters.tracked(), &batch);
+        sum += f64::from(loss.into_scalar::<f32>());
+    }
+    Ok(sum / parts as f64)
 }
 
 /// Times training steps; for benchmarks. Returns seconds a step, the first left out.
@@ -81,7 +79,14 @@ pub fn time(config: &Config, steps: usize, device: &Device) -> Result<Vec<f64>> 
     let mut times = Vec::with_capacity(steps);
     for step in 0..=steps {
         let start = Instant::now();
-        take(config, &mut batches, &mut state)?;
+        let gradient = gradient(config, &mut batches, step, &state.parameters)?;
+        ensure!(
+            gradient.loss.is_finite(),
+            "the loss is {}; {}",
+            gradient.loss,
+            divergence::advice()
+        );
+        state.update(gradient.by_weight, &config.train)?;
         if step > 0 {
             times.push(start.elapsed().as_secs_f64());
         }

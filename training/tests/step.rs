@@ -8,7 +8,7 @@ use ddpm_train::batches::Batches;
 use ddpm_train::config::Config;
 use ddpm_train::fit::read_data;
 use ddpm_train::parameters::{Parameters, specs};
-use ddpm_train::step::gradients;
+use ddpm_train::step::gradient as compute;
 
 /// Loss and gradient of step 5 by random weights, in that many batches of that many images.
 fn gradient(name: &str, accumulate: usize, batch: usize) -> (f64, Vec<Vec<f32>>) {
@@ -25,9 +25,9 @@ fn gradient(name: &str, accumulate: usize, batch: usize) -> (f64, Vec<Vec<f32>>)
     }
     let weights = Parameters::initial(weights, 1, &device).unwrap();
     let mut batches = Batches::new(&config, &data, &device).unwrap();
-    let (loss, gradients) = gradients(&config, &mut batches, 5, &weights).unwrap();
-    let values = gradients.into_iter().map(|g| g.unwrap().try_into_vec_as::<f32>().unwrap());
-    (loss, values.collect())
+    let gradient = compute(&config, &mut batches, 5, &weights).unwrap();
+    let values = gradient.by_weight.into_iter().map(|g| g.unwrap().try_into_vec_as().unwrap());
+    (gradient.loss, values.collect())
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::list::Listing;
 use super::resize::Resizer;
 
 /// The largest decoded picture; 8192 x 8192 pixels with alpha.
-const MAX_BYTES: u64 = 256 << 20;
+pub const MAX_BYTES: u64 = 256 << 20;
 const DEFAULT_MEMORY_MIB: u64 = 4096;
 /// Names in a list; the rest is counted.
 const MAX_NAMES: usize = 50;

@@ -13,11 +13,28 @@ mod order;
 mod resize;
 mod sheet;
 
+use std::path::Path;
+
 use anyhow::Result;
+use image::RgbImage;
+use image::imageops::{self, FilterType};
 
 use augment::View;
-use config::{DataConfig, Source};
+use config::{Color, DataConfig, Source};
 pub use order::Order;
+
+/// One picture as the trainer decodes it, on white, made smaller where a side is longer than `longest`.
+pub fn read_picture(path: &Path, longest: u32) -> Result<RgbImage> {
+    let picture = decode::Decoder::new(Color::WHITE, folder::MAX_BYTES).read(path)?.rgb;
+    let side = picture.width().max(picture.height());
+    if side <= longest {
+        return Ok(picture);
+    }
+    let scaled =
+        |length: u32| (u64::from(length) * u64::from(longest) / u64::from(side)).max(1) as u32;
+    let (width, height) = (scaled(picture.width()), scaled(picture.height()));
+    Ok(imageops::resize(&picture, width, height, FilterType::Triangle))
+}
 
 /// Images of one size, `[n, h, w, channels]`, as bytes.
 pub struct Dataset {

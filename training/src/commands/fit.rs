@@ -1,0 +1,38 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use clap::Args;
+use ddpm_train::config::Config;
+use ddpm_train::fit::{self, End};
+use ddpm_train::interrupt;
+
+/// Train as a configuration file says.
+///
+/// Ctrl-C saves a checkpoint after the step it is in and exits with code 130; twice, it exits at once.
+#[derive(Args)]
+pub struct Fit {
+    /// The configuration, TOML.
+    #[arg(long)]
+    config: PathBuf,
+    /// Folder for checkpoint, loss log and pictures, instead of the configuration's.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Go on from the checkpoint in that folder.
+    #[arg(long)]
+    resume: bool,
+}
+
+impl Fit {
+    pub fn run(self, device: &Device) -> Result<ExitCode> {
+        let mut config = Config::read(&self.config)?;
+        if let Some(out) = self.out {
+            config.out = out;
+        }
+        Ok(match fit::fit(&config, self.resume, device)? {
+            End::Finished => ExitCode::SUCCESS,
+            End::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
+        })
+    }
+}

@@ -1,0 +1,7 @@
+//! The commands, one a file: their arguments and what they do with the library.
+
+pub mod export;
+pub mod fit;
+pub mod noise;
+pub mod sample;
+pub mod time;

@@ -1,0 +1,65 @@
+//! Whether a run has gone wrong though its numbers are still finite.
+
+use anyhow::{Result, bail, ensure};
+use burn::tensor::Device;
+
+use crate::batches::Batches;
+use crate::config::Config;
+use crate::parameters::{Parameters, specs};
+use crate::step;
+
+/// A network this many times worse than one that knows nothing is on its way out.
+const WORSE: f64 = 10.0;
+/// So many steps in a row end the run.
+const PATIENCE: usize = 20;
+/// Images by which the untrained network is judged, at least.
+const IMAGES: usize = 16;
+
+/// What is known of the losses of a run.
+pub struct Divergence {
+    limit: f64,
+    /// Steps in a row above the limit.
+    above: usize,
+}
+
+impl Divergence {
+    /// Measures the loss of the untrained network, on the run's first images.
+    pub fn new(config: &Config, batches: &mut Batches, device: &Device) -> Result<Self> {
+        let untrained = Parameters::initial(specs(&config.network()), config.seed, device)?;
+        let steps = IMAGES.div_ceil(config.train.batch * config.train.accumulate);
+        let mut sum = 0.0;
+        for step in 0..steps {
+            sum += step::loss(config, batches, step, &untrained)?;
+        }
+        Ok(Self { limit: WORSE * sum / steps as f64, above: 0 })
+    }
+
+    /// Judges the weights after `step` steps by their loss on the next images. Returns whether they
+    /// are worth keeping.
+    ///
+    /// Errors: where the loss is no finite number, or too large for too long.
+    pub fn judge(&mut self, step: usize, loss: f64) -> Result<bool> {
+        ensure!(loss.is_finite(), "the loss is {loss} at step {}; {}", step + 1, advice());
+        if loss <= self.limit {
+            self.above = 0;
+            return Ok(true);
+        }
+        self.above += 1;
+        if self.above >= PATIENCE {
+            bail!(
+                "the loss is {loss:.3e} at step {}, and was above {:.3e} for {PATIENCE} steps, \
+                 {WORSE} times that of an untrained network; {}",
+                step + 1,
+                self.limit,
+                advice()
+            );
+        }
+        Ok(false)
+    }
+}
+
+/// What to say of a run that came to nothing.
+pub fn advice() -> &'static str {
+    "training does not converge. The last checkpoint, of before, is kept. Try a lower \
+     train.learning_rate, more train.warmup_steps or a lower train.max_grad_norm"
+}
