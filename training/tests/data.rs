@@ -223,7 +223,7 @@ fn files_that_are_no_idx_are_refused_by_name() {
         "data.classes is true without data.idx_labels",
     );
     let folder = Some(images.clone());
-    refused(DataConfig { folder, ..config.clone() }, "more than one of folder, sheet and idx");
+    refused(DataConfig { folder, ..config.clone() }, "both folder and idx");
     refused(DataConfig { idx: None, folder: Some(labels), ..config.clone() }, "for data.idx");
     refused(DataConfig { on_bad_file: Some(OnBadFile::Skip), ..config }, "an idx file is one file");
 }

@@ -209,7 +209,9 @@ impl DataConfig {
             (None, None, None) => bail!(
                 "data: neither folder nor sheet, expected folder = \"my_pictures\", or a sheet of tiles"
             ),
-            _ => bail!("data: more than one of folder, sheet and idx, expected one of them"),
+            (_, Some(_), Some(_)) => bail!("data: both sheet and idx, expected one of them"),
+            (Some(_), Some(_), _) => bail!("data: both folder and sheet, expected one of them"),
+            (Some(_), _, Some(_)) => bail!("data: both folder and idx, expected one of them"),
         }
     }
 
