@@ -15,6 +15,8 @@ use crate::data::{Dataset, Order};
 
 /// What a step of training is computed from.
 pub struct Batch {
+    /// x_0, `[n, h, w, c]` in [-1, 1].
+    pub x0: Tensor<4>,
     /// x_t, `[n, h, w, c]`.
     pub noisy: Tensor<4>,
     /// What the network should give, `[n, h, w, c]`.
@@ -57,27 +59,53 @@ impl<'a> Batches<'a> {
         let item = h * w * channels;
         let mut noise = vec![0.0; n * item];
         rng::fill_standard_normal(seed, Purpose::TrainNoise, step as u32, &mut noise);
+        self.share_noise(step, &mut noise);
+        let mut x0 = vec![0.0; n * item];
         let (mut noisy, mut target) = (vec![0.0; n * item], vec![0.0; n * item]);
         let (mut timesteps, mut labels) = (Vec::with_capacity(n), Vec::new());
-        let mut image = vec![0.0; item];
         for i in 0..n {
             let view = View::random(&self.config.data, seed, step, i);
             let index = self.order.image(step * n + i);
-            self.data.copy_image(index, view, &mut image);
+            let image = &mut x0[i * item..][..item];
+            self.data.copy_image(index, view, image);
             labels.extend(self.label(index, step, i));
             let t = self.timestep(step, i);
             let noise = &noise[i * item..][..item];
-            self.schedule.add_noise(&image, noise, t, &mut noisy[i * item..][..item])?;
+            self.schedule.add_noise(image, noise, t, &mut noisy[i * item..][..item])?;
             let (c_x0, c_noise) = self.prediction.target_coefficients(&self.schedule, t)?;
             let (c_x0, c_noise) = (c_x0 as f32, c_noise as f32);
-            for ((target, x0), noise) in target[i * item..].iter_mut().zip(&image).zip(noise) {
+            for ((target, x0), noise) in target[i * item..].iter_mut().zip(image.iter()).zip(noise)
+            {
                 *target = c_x0 * x0 + c_noise * noise;
             }
             timesteps.push(t as f64);
         }
         let tensor =
             |values| Tensor::from_data(TensorData::new(values, [n, h, w, channels]), &self.device);
-        Ok(Batch { noisy: tensor(noisy), target: tensor(target), timesteps, labels })
+        let (x0, noisy, target) = (tensor(x0), tensor(noisy), tensor(target));
+        Ok(Batch { x0, noisy, target, timesteps, labels })
+    }
+
+    /// Adds to the noise of a batch, `[n, h, w, c]`, a normal value for each channel of each item, times
+    /// `loss.noise_offset` (Guttenberg 2023, "Diffusion with offset noise").
+    fn share_noise(&self, step: usize, noise: &mut [f32]) {
+        let strength = self.config.loss.noise_offset as f32;
+        if strength == 0.0 {
+            return;
+        }
+        let (n, channels) = (self.config.train.batch, self.config.data.channels());
+        let mut shared = vec![0.0; n * channels];
+        rng::fill_standard_normal(self.config.seed, Purpose::NoiseOffset, step as u32, &mut shared);
+        for (item, shared) in
+            noise.chunks_exact_mut(noise.len() / n).zip(shared.chunks_exact(channels))
+        {
+            for pixel in item.chunks_exact_mut(channels) {
+                pixel
+                    .iter_mut()
+                    .zip(shared)
+                    .for_each(|(noise, shared)| *noise += strength * shared);
+            }
+        }
     }
 
     /// The label of image `index` as item `item` of a step, or that of no class; none without classes.

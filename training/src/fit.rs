@@ -17,10 +17,11 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::loss_log::losses_so_far;
+use crate::objective::Objective;
 use crate::optimizer::TrainState;
 use crate::parameters::specs;
 use crate::progress::Progress;
-use crate::{objective, picture, sample};
+use crate::{picture, sample};
 
 /// Files of a run.
 pub struct RunFiles {
@@ -46,9 +47,14 @@ impl RunFiles {
 }
 
 /// Loss of one batch and its step of the optimiser. Returns the loss.
-fn train_step(config: &Config, batch: &Batch, state: &mut TrainState) -> Result<f64> {
+fn train_step(
+    config: &Config,
+    objective: &Objective,
+    batch: &Batch,
+    state: &mut TrainState,
+) -> Result<f64> {
     let tracked = state.parameters.tracked();
-    let loss = objective::loss(config, &tracked, batch);
+    let loss = objective.loss(&tracked, batch).total;
     let value = f64::from(loss.clone().into_scalar::<f32>());
     ensure!(
         value.is_finite(),
@@ -63,13 +69,14 @@ fn train_step(config: &Config, batch: &Batch, state: &mut TrainState) -> Result<
 /// Times training steps on a fixed batch; for benchmarks. Returns seconds a step, the first left out.
 pub fn time_steps(config: &Config, steps: usize, device: &Device) -> Result<Vec<f64>> {
     let (config, data) = &read_data(config)?;
+    let objective = Objective::new(config)?;
     let mut batches = Batches::new(config, data, device)?;
     let mut state = TrainState::initial(specs(&config.network()), config.seed, device)?;
     let mut times = Vec::with_capacity(steps);
     for step in 0..=steps {
         let batch = batches.batch(step)?;
         let start = Instant::now();
-        train_step(config, &batch, &mut state)?;
+        train_step(config, &objective, &batch, &mut state)?;
         if step > 0 {
             times.push(start.elapsed().as_secs_f64());
         }
@@ -113,11 +120,12 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<()> {
         .append(true)
         .open(files.loss_log())
         .with_context(|| format!("cannot open {}", files.loss_log().display()))?;
+    let objective = Objective::new(config)?;
     let mut batches = Batches::new(config, data, device)?;
     let mut progress = Progress::new(config, state.step);
     while state.step < config.train.steps {
         let batch = batches.batch(state.step)?;
-        let loss = train_step(config, &batch, &mut state)?;
+        let loss = train_step(config, &objective, &batch, &mut state)?;
         losses.push(loss);
         writeln!(log, "{},{loss}", state.step).context("cannot write the loss log")?;
         progress.step(state.step, loss);
@@ -177,6 +185,7 @@ fn same_run(a: &Config, b: &Config) -> bool {
     a.seed == b.seed
         && a.model == b.model
         && a.diffusion == b.diffusion
+        && a.loss == b.loss
         && a.train == b.train
         && a.data.same_images(&b.data)
 }
