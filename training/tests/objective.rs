@@ -140,7 +140,7 @@ fn offset_noise_is_shared_by_the_pixels_of_a_channel_and_is_part_of_the_target()
     let read = |strength: f64| {
         let config = config("objective_offset", |c| c.loss.noise_offset = strength);
         let (config, data) = read_data(&config).unwrap();
-        let batch = Batches::new(&config, &data, &Device::flex()).unwrap().batch(5).unwrap();
+        let batch = Batches::new(&config, &data, &Device::flex()).unwrap().batch(5, 0).unwrap();
         let schedule = config.model_config().unwrap().noise_schedule().unwrap();
         let (x0, noisy) = (values(batch.x0), values(batch.noisy));
         let target = values(batch.target);
