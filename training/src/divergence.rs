@@ -1,19 +1,18 @@
 //! Whether a run has gone wrong though its numbers are still finite.
 
 use anyhow::{Result, bail, ensure};
-use burn::tensor::Device;
+use burn::tensor::Tensor;
 
 use crate::batches::Batches;
 use crate::config::Config;
-use crate::parameters::{Parameters, specs};
-use crate::step;
+use crate::objective::Objective;
 
 /// A network this many times worse than one that knows nothing is on its way out.
 const WORSE: f64 = 10.0;
 /// So many steps in a row end the run.
 const PATIENCE: usize = 20;
-/// Images by which the untrained network is judged, at least.
-const IMAGES: usize = 16;
+/// Images by which the network that knows nothing is judged, at least.
+const IMAGES: usize = 64;
 
 /// What is known of the losses of a run.
 pub struct Divergence {
@@ -23,13 +22,17 @@ pub struct Divergence {
 }
 
 impl Divergence {
-    /// Measures the loss of the untrained network, on the run's first images.
-    pub fn new(config: &Config, batches: &mut Batches, device: &Device) -> Result<Self> {
-        let untrained = Parameters::initial(specs(&config.network()), config.seed, device)?;
+    /// Measures the loss of the output 0, which is that of the untrained network, on the run's first
+    /// images.
+    pub fn new(config: &Config, objective: &Objective, batches: &mut Batches) -> Result<Self> {
+        let channels = config.network().channels_out;
         let steps = IMAGES.div_ceil(config.train.batch * config.train.accumulate);
         let mut sum = 0.0;
         for step in 0..steps {
-            sum += step::loss(config, batches, step, &untrained)?;
+            let batch = batches.batch(step, 0)?;
+            let [n, h, w, _] = batch.noisy.dims();
+            let zeros = Tensor::zeros([n, h, w, channels], &batch.noisy.device()).autodiff();
+            sum += f64::from(objective.loss_of(zeros, &batch).total.into_scalar::<f32>());
         }
         Ok(Self { limit: WORSE * sum / steps as f64, above: 0 })
     }

@@ -16,6 +16,7 @@ use crate::data::Dataset;
 use crate::divergence::{self, Divergence};
 use crate::interrupt::Interrupt;
 use crate::loss_log::{LossLog, Row};
+use crate::objective::Objective;
 use crate::optimizer::{TrainState, learning_rate};
 use crate::progress::Progress;
 use crate::resume;
@@ -71,13 +72,15 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<End> {
     let progress = Progress::new(config, log.rows(), state.step);
     let saved = state.step;
     let mut batches = Batches::new(config, data, device)?;
-    let mut divergence = Divergence::new(config, &mut batches, device)?;
+    let objective = Objective::new(config)?;
+    let mut divergence = Divergence::new(config, &objective, &mut batches)?;
     let mut run = Run { config, files, images, device, state, log, progress, saved, due: false };
     // Only now: until here there is nothing to save, and a signal ends the program.
     let interrupt = Interrupt::watch()?;
     loop {
         let step = run.state.step;
-        let gradient = step::gradient(config, &mut batches, step, &run.state.parameters)?;
+        let weights = &run.state.parameters;
+        let gradient = step::gradient(config, &objective, &mut batches, step, weights)?;
         // Weights are written only when the next images have shown that they are good.
         let good = divergence.judge(step, gradient.loss)?;
         let end = if step == config.train.steps {
@@ -128,6 +131,8 @@ impl Run<'_> {
             loss: gradient.loss,
             learning_rate: Some(learning_rate(train, step)),
             grad_norm: Some(grad_norm),
+            mse: Some(gradient.mse),
+            bound: gradient.bound,
             images_per_second: Some(self.progress.images_per_second(self.state.step)),
         };
         self.log.push(row)?;

@@ -1,19 +1,17 @@
 //! The log of a run, `loss.csv`: a line a step.
 //!
-//! The columns are step, loss, learning_rate, grad_norm and images_per_second; the last depends on the
-//! machine, the others do not. The log is for people: where it does not fit the checkpoint, the
-//! checkpoint holds.
+//! The last column, images_per_second, depends on the machine; the others do not. The log is for people:
+//! where it does not fit the checkpoint, the checkpoint holds.
 
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::checkpoint::write_atomically;
 
-const HEADER: &str = "step,loss,learning_rate,grad_norm,images_per_second";
+const HEADER: &str = "step,loss,learning_rate,grad_norm,mse,bound,images_per_second";
 
 /// A step as logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,6 +23,10 @@ pub struct Row {
     pub learning_rate: Option<f64>,
     /// Of the gradient, before it was shortened.
     pub grad_norm: Option<f64>,
+    /// The plain mean square error, whatever the loss is.
+    pub mse: Option<f64>,
+    /// The variational bound in bits a value, where a variance is learned.
+    pub bound: Option<f64>,
     pub images_per_second: Option<f64>,
 }
 
@@ -39,15 +41,21 @@ impl Row {
             loss,
             learning_rate: number(),
             grad_norm: number(),
+            mse: number(),
+            bound: number(),
             images_per_second: number(),
         })
     }
 
     fn line(&self) -> String {
-        let cell = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-        let rate = cell(self.learning_rate);
-        let speed = self.images_per_second.map(|v| format!("{v:.1}")).unwrap_or_default();
-        format!("{},{},{rate},{},{speed}\n", self.step, self.loss, cell(self.grad_norm))
+        let mut line = format!("{},{}", self.step, self.loss);
+        let speed = self.images_per_second.map(|speed| (speed * 10.0).round() / 10.0);
+        for cell in [self.learning_rate, self.grad_norm, self.mse, self.bound, speed] {
+            line.push(',');
+            line.extend(cell.map(|value| value.to_string()));
+        }
+        line.push('\n');
+        line
     }
 }
 
@@ -115,7 +123,7 @@ impl LossLog {
 fn write(path: &Path, rows: &[Row]) -> Result<File> {
     let mut text = format!("{HEADER}\n");
     for row in rows {
-        let _ = write!(text, "{}", row.line());
+        text.push_str(&row.line());
     }
     write_atomically(path, text.as_bytes())?;
     let file = OpenOptions::new().append(true).open(path);

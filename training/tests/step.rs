@@ -7,6 +7,7 @@ use common::{folder, write_run};
 use ddpm_train::batches::Batches;
 use ddpm_train::config::Config;
 use ddpm_train::fit::read_data;
+use ddpm_train::objective::Objective;
 use ddpm_train::parameters::{Parameters, specs};
 use ddpm_train::step::gradient as compute;
 
@@ -25,7 +26,8 @@ fn gradient(name: &str, accumulate: usize, batch: usize) -> (f64, Vec<Vec<f32>>)
     }
     let weights = Parameters::initial(weights, 1, &device).unwrap();
     let mut batches = Batches::new(&config, &data, &device).unwrap();
-    let gradient = compute(&config, &mut batches, 5, &weights).unwrap();
+    let objective = Objective::new(&config).unwrap();
+    let gradient = compute(&config, &objective, &mut batches, 5, &weights).unwrap();
     let values = gradient.by_weight.into_iter().map(|g| g.unwrap().try_into_vec_as().unwrap());
     (gradient.loss, values.collect())
 }
