@@ -19,3 +19,4 @@ pub mod parameters;
 pub mod picture;
 pub mod progress;
 pub mod sample;
+pub mod unet_config;
