@@ -94,6 +94,22 @@ fn exports_of_every_shape_of_network_are_reproduced_and_carry_their_metadata() {
 }
 
 #[test]
+fn shipped_configurations_are_exported() {
+    let folder = folder("export_shipped");
+    // cifar32.toml is too large for a test.
+    for name in ["portraits", "pixels16", "sprites32", "textures64"] {
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+        let mut config = Config::read(&configs.join(name).with_extension("toml")).unwrap();
+        // The network is the same at every size, and faster at this one.
+        (config.data.width, config.data.height) = (16, 16);
+        let parameters = weights(&config, 11);
+        let path = folder.join(name).with_extension("onnx");
+        let verified = export(&path, &config, &parameters, &Device::flex()).unwrap();
+        assert!(verified.worst <= TOLERANCE, "{name}: {verified:?}");
+    }
+}
+
+#[test]
 fn picture_of_a_network_with_circular_padding_may_be_moved_around_its_edges() {
     for downsample in [Downsample::Blocks, Downsample::Centred, Downsample::End] {
         let name = format!("export_rolled_{}", downsample.kernel() + downsample.padding()[0]);
