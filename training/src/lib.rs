@@ -27,3 +27,4 @@ pub mod resume;
 pub mod run_files;
 pub mod sample;
 pub mod step;
+pub mod unet_config;
