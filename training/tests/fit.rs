@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use common::program::{command, refuse, succeed, weights};
+use common::program::{checkpoint, command, refuse, succeed, weights};
 use common::{folder, write_run};
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
@@ -141,19 +141,24 @@ fn damaged_checkpoints_are_named_and_left_alone() {
 }
 
 #[test]
-fn diverging_run_stops_with_an_error_and_its_last_checkpoint() {
+fn diverging_run_stops_with_an_error_and_its_last_good_checkpoint() {
     let folder = folder("fit_diverges");
     let config = write_run(&folder, 4, |c| {
-        c.train.steps = 200;
-        c.train.learning_rate = 1e30;
-        c.train.warmup_steps = 0;
+        // A rate that rises by 0.01 each step.
+        (c.train.steps, c.train.warmup_steps, c.train.learning_rate) = (1000, 1000, 10.0);
         c.report.checkpoint_every = 1;
     });
     let message = refuse(&config, &[]);
-    assert!(message.contains("the loss is") && message.contains("learning_rate"), "{message}");
-    let checkpoint = Checkpoint::read(&folder.join("out/checkpoint.safetensors")).unwrap();
-    assert!(checkpoint.step >= 1);
+    let advises = message.contains("learning_rate") && message.contains("at step");
+    assert!(advises && message.contains("does not converge"), "{message}");
+    let checkpoint = checkpoint(&folder);
+    let losses = read_losses(&folder.join("out/loss.csv")).unwrap();
+    assert!((1..losses.len()).contains(&checkpoint.step), "{} of {}", checkpoint.step, losses.len());
+    // Step n is logged with the loss of the weights of before it. All after the checkpoint was bad.
+    assert!(losses[checkpoint.step] < 10.5, "{losses:?}");
+    assert!(losses[checkpoint.step + 1..].iter().all(|loss| *loss > 9.5), "{losses:?}");
     assert!(!folder.join("out/checkpoint.safetensors.partial").exists());
+    assert_eq!(refuse(&config, &["--resume"]).lines().last(), message.lines().last());
 }
 
 #[test]
