@@ -10,13 +10,14 @@ use crate::objective::Objective;
 /// A network this many times worse than one that knows nothing is on its way out.
 const WORSE: f64 = 10.0;
 /// So many steps in a row end the run.
-const PATIENCE: usize = 20;
+const PATIENCE: usize = 10;
 /// Images by which the network that knows nothing is judged, at least.
 const IMAGES: usize = 64;
 
 /// What is known of the losses of a run.
 pub struct Divergence {
-    limit: f64,
+    /// The loss of a network that gives nothing but 0.
+    ignorant: f64,
     /// Steps in a row above the limit.
     above: usize,
 }
@@ -34,7 +35,7 @@ impl Divergence {
             let zeros = Tensor::zeros([n, h, w, channels], &batch.noisy.device()).autodiff();
             sum += f64::from(objective.loss_of(zeros, &batch).total.into_scalar::<f32>());
         }
-        Ok(Self { limit: WORSE * sum / steps as f64, above: 0 })
+        Ok(Self { ignorant: sum / steps as f64, above: 0 })
     }
 
     /// Judges the weights after `step` steps by their loss on the next images. Returns whether they
@@ -43,21 +44,26 @@ impl Divergence {
     /// Errors: where the loss is no finite number, or too large for too long.
     pub fn judge(&mut self, step: usize, loss: f64) -> Result<bool> {
         ensure!(loss.is_finite(), "the loss is {loss} at step {}; {}", step + 1, advice());
-        if loss <= self.limit {
+        let limit = WORSE * self.ignorant;
+        if loss <= limit {
             self.above = 0;
             return Ok(true);
         }
         self.above += 1;
         if self.above >= PATIENCE {
             bail!(
-                "the loss is {loss:.3e} at step {}, and was above {:.3e} for {PATIENCE} steps, \
+                "the loss is {loss:.3e} at step {}, and was above {limit:.3e} for {PATIENCE} steps, \
                  {WORSE} times that of an untrained network; {}",
                 step + 1,
-                self.limit,
                 advice()
             );
         }
         Ok(false)
+    }
+
+    /// Whether losses are, on the mean, no lower than that of the untrained network.
+    pub fn taught_nothing(&self, losses: &[f64]) -> bool {
+        losses.iter().sum::<f64>() >= self.ignorant * losses.len() as f64
     }
 }
 

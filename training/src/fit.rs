@@ -24,6 +24,9 @@ use crate::run_files::RunFiles;
 use crate::step::{self, Gradient};
 use crate::{curves, picture, sample};
 
+/// By so many losses a finished run is judged.
+const LAST_LOSSES: usize = 100;
+
 /// How a run came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -70,11 +73,22 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<End> {
         files.folder.display()
     );
     let progress = Progress::new(config, log.rows(), state.step);
-    let saved = state.step;
+    let first = state.step;
     let mut batches = Batches::new(config, data, device)?;
     let objective = Objective::new(config)?;
     let mut divergence = Divergence::new(config, &objective, &mut batches)?;
-    let mut run = Run { config, files, images, device, state, log, progress, saved, due: false };
+    let mut run = Run {
+        config,
+        files,
+        images,
+        device,
+        state,
+        log,
+        progress,
+        first,
+        saved: first,
+        due: false,
+    };
     // Only now: until here there is nothing to save, and a signal ends the program.
     let interrupt = Interrupt::watch()?;
     loop {
@@ -88,9 +102,27 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<End> {
         } else {
             interrupt.asked().then_some(End::Interrupted)
         };
-        run.report(end, good)?;
+        if let Err(error) = run.report(end, good) {
+            // A folder that was removed on the way costs its pictures, not the run.
+            let gone = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+            if !gone.map(std::io::Error::kind).any(|kind| kind == std::io::ErrorKind::NotFound) {
+                return Err(error);
+            }
+            run.progress.say(&format!("{error:#}; the folder is made again"));
+            make_folder(&run.files)?;
+            run.report(end, good)?;
+        }
         if let Some(end) = end {
             run.end(end, good)?;
+            let rows = run.log.rows();
+            let last: Vec<f64> = rows.iter().rev().take(LAST_LOSSES).map(|row| row.loss).collect();
+            if end == End::Finished && rows.len() > LAST_LOSSES && divergence.taught_nothing(&last)
+            {
+                eprintln!(
+                    "but it has learned nothing: the last losses are not below that of the untrained \
+                     network. Try a lower train.learning_rate"
+                );
+            }
             return Ok(end);
         }
         run.step(gradient)?;
@@ -111,6 +143,8 @@ struct Run<'a> {
     state: TrainState,
     log: LossLog,
     progress: Progress,
+    /// The step that it began at; what is due then is written.
+    first: usize,
     /// The step of the checkpoint in the folder, or 0.
     saved: usize,
     /// Whether a checkpoint is to be written as soon as the weights are good.
@@ -144,7 +178,7 @@ impl Run<'_> {
     fn report(&mut self, end: Option<End>, good: bool) -> Result<()> {
         let report = &self.config.report;
         let step = self.state.step;
-        if step == self.saved {
+        if step == self.first {
             return Ok(());
         }
         self.due |= end.is_some() || step.is_multiple_of(report.checkpoint_every);
@@ -160,18 +194,14 @@ impl Run<'_> {
 
     fn save(&mut self) -> Result<()> {
         let step = self.state.step;
-        if !self.files.folder.exists() {
-            make_folder(&self.files)?;
-            let folder = self.files.folder.display();
-            self.progress.say(&format!("{folder} was gone, and is made again"));
-        }
         let path = self.files.checkpoint();
         checkpoint::save(&path, self.config, &self.images, &self.state)?;
-        (self.saved, self.due) = (step, false);
+        self.saved = step;
         self.files.keep_checkpoint(step, self.config.report.keep_checkpoints)?;
         self.log.restore()?;
         curves::write(&self.files.curves("svg"), &self.files.curves("png"), self.log.rows())?;
         self.progress.wrote(&format!("{} of step {step}", path.display()));
+        self.due = false;
         Ok(())
     }
 
@@ -180,7 +210,6 @@ impl Run<'_> {
         let request = sample::Request::ddim(report.samples, report.sample_steps);
         let images = sample::sample(self.config, &self.state.ema, &request, self.device)?;
         let path = self.files.samples(self.state.step);
-        make_folder(&self.files)?;
         sample::write_grid(&path, self.config, &images)?;
         picture::write_film_strip(&self.files, self.state.step, data.width, data.height)?;
         self.progress.wrote(&path.display().to_string());

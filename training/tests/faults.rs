@@ -99,3 +99,198 @@ fn second_interrupt_ends_a_run_at_once() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(!folder.join("out/checkpoint.safetensors").exists());
 }
+
+#[test]
+fn run_killed_again_and_again_while_it_saves_goes_on_from_its_last_checkpoint() {
+    const STEPS: usize = 60;
+    let whole = folder("faults_not_killed");
+    let change = |c: &mut ddpm_train::config::Config| {
+        c.train.steps = STEPS;
+        c.report.checkpoint_every = 1;
+    };
+    let config = write_run(&whole, 21, change);
+    succeed(&config, &[]);
+
+    let cut = folder("faults_killed");
+    let config = write_run(&cut, 21, change);
+    let (log, path) = (cut.join("out/loss.csv"), cut.join("out/checkpoint.safetensors"));
+    let partial = cut.join("out/checkpoint.safetensors.partial");
+    let mut last = 0;
+    for round in 0..12 {
+        let mut command = command(&config);
+        if path.exists() {
+            command.arg("--resume");
+        }
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        wait_for_steps(&mut child, &log, last + 1);
+        if round % 2 == 0 {
+            // In the middle of a save, as far as it can be met.
+            let started = Instant::now();
+            while !partial.exists() && started.elapsed() < Duration::from_secs(1) {
+                std::hint::spin_loop();
+            }
+        }
+        std::thread::sleep(Duration::from_micros(round * 1700 % 9000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if path.exists() {
+            let step = checkpoint(&cut).step;
+            assert!((last..STEPS).contains(&step), "of step {step} after {last}");
+            checkpoint(&cut).state(&burn::tensor::Device::flex()).unwrap();
+            last = step;
+        }
+    }
+    assert!(last > 0, "it was always killed before its first checkpoint");
+    succeed(&config, &["--resume"]);
+    assert_eq!(read_losses(&log).unwrap(), read_losses(&whole.join("out/loss.csv")).unwrap());
+    assert_eq!(weights(&cut), weights(&whole));
+    assert!(!partial.exists());
+}
+
+/// Runs a shell script with a file system of its own, `mount`ed by it, where the system allows that;
+/// arguments are $1, $2, ...
+fn in_own_mounts(script: &str, arguments: &[&Path]) -> Option<std::process::Output> {
+    let mut unshare = Command::new("unshare");
+    unshare.args([
+        "-rm",
+        "sh",
+        "-c",
+        &format!("mount -t tmpfs tmpfs /mnt || exit 99; {script}"),
+        "sh",
+    ]);
+    let output = unshare.args(arguments).output().ok();
+    let allowed = output.filter(|output| {
+        ![Some(99), Some(1)].contains(&output.status.code()) || {
+            let message = String::from_utf8_lossy(&output.stderr);
+            !message.contains("unshare") && !message.contains("mount")
+        }
+    });
+    if allowed.is_none() {
+        eprintln!("not tested: file systems cannot be mounted here");
+    }
+    allowed
+}
+
+fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_ddpm-train"))
+}
+
+#[test]
+fn full_disk_ends_a_run_and_keeps_its_last_checkpoint() {
+    let whole = folder("faults_space");
+    let config = write_run(&whole, 4, |_| {});
+    succeed(&config, &[]);
+    let size = std::fs::metadata(whole.join("out/checkpoint.safetensors")).unwrap().len();
+
+    let cut = folder("faults_full");
+    let config = write_run(&cut, 4, |_| {});
+    let room = (size * 3 / 2).to_string();
+    // Room for one checkpoint and a half.
+    let script = "mount -t tmpfs -o size=$1 tmpfs /mnt && \
+        $2 fit --config $3 --out /mnt/out; code=$?; cp -r /mnt/out $4; exit $code";
+    let arguments = [Path::new(&room), program(), &config, &cut];
+    if let Some(output) = in_own_mounts(script, &arguments) {
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        let names = message.contains("cannot write /mnt/out/checkpoint.safetensors");
+        assert!(names && message.contains("No space left"), "{message}");
+        assert_eq!(checkpoint(&cut).step, 5);
+        assert!(!cut.join("out/checkpoint.safetensors.partial").exists());
+        succeed(&config, &["--resume"]);
+        assert_eq!(weights(&cut), weights(&whole));
+    }
+}
+
+#[test]
+fn checkpoint_that_cannot_be_written_whole_leaves_the_one_before() {
+    let whole = folder("faults_no_limit");
+    let config = write_run(&whole, 4, |c| c.report.keep_checkpoints = 9);
+    succeed(&config, &[]);
+    let (out, expected) = (whole.join("out"), weights(&whole));
+    let path = out.join("checkpoint.safetensors");
+    std::fs::copy(out.join("checkpoint_000005.safetensors"), &path).unwrap();
+    // No file of more than a quarter of a checkpoint, or half, by how large the shell's blocks are.
+    let blocks = std::fs::metadata(&path).unwrap().len() / 4 / 512;
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &script, "sh"]).arg(program()).args(["fit", "--resume", "--config"]);
+    let output = limited.arg(&config).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let names = format!("cannot write {}: File too large", path.display());
+    assert!(message.contains(&names), "{message}");
+    assert_eq!(checkpoint(&whole).step, 5);
+    assert!(!out.join("checkpoint.safetensors.partial").exists());
+    succeed(&config, &["--resume"]);
+    assert_eq!(weights(&whole), expected);
+}
+
+#[test]
+fn folder_that_cannot_be_written_is_named() {
+    let folder = folder("faults_read_only");
+    let config = write_run(&folder, 4, |_| {});
+    let below_a_file = folder.join("sheet.png/out");
+    let output = command(&config).arg("--out").arg(&below_a_file).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains(&format!("cannot make {}", below_a_file.display())), "{message}");
+
+    let script = "mkdir /mnt/out && mount -o remount,ro /mnt && $1 fit --config $2 --out /mnt/out";
+    if let Some(output) = in_own_mounts(script, &[program(), &config]) {
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        let names = message.contains("cannot write /mnt/out/loss.csv");
+        assert!(names && message.contains("Read-only"), "{message}");
+    }
+}
+
+#[test]
+fn folder_removed_on_the_way_is_made_again() {
+    let whole = folder("faults_not_removed");
+    let change = |c: &mut ddpm_train::config::Config| c.train.steps = 60;
+    let config = write_run(&whole, 4, change);
+    succeed(&config, &[]);
+
+    let cut = folder("faults_removed");
+    let config = write_run(&cut, 4, change);
+    let out = cut.join("out");
+    let mut child = command(&config).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for_steps(&mut child, &out.join("loss.csv"), 7);
+    signal(&child, "-STOP");
+    std::fs::remove_dir_all(&out).unwrap();
+    signal(&child, "-CONT");
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
+    assert!(message.contains("the folder is made again"), "{message}");
+    let losses = |folder: &Path| read_losses(&folder.join("out/loss.csv")).unwrap();
+    assert_eq!(losses(&cut), losses(&whole));
+    assert_eq!(weights(&cut), weights(&whole));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_of_a_run_of_two_thousand_steps_stays_flat() {
+    const STEPS: usize = 2000;
+    let folder = folder("faults_memory");
+    let config = write_run(&folder, 4, |c| {
+        c.model.channels = vec![8];
+        (c.train.steps, c.train.batch) = (STEPS, 1);
+        c.report.checkpoint_every = 250;
+        c.report.sample_every = 250;
+    });
+    let mut child = command(&config).stderr(Stdio::null()).spawn().unwrap();
+    let log = folder.join("out/loss.csv");
+    // Kilobytes in memory after so many steps.
+    let mut resident = |child: &mut Child, steps| -> usize {
+        wait_for_steps(child, &log, steps);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let early = resident(&mut child, 600);
+    let late = resident(&mut child, STEPS - 100);
+    assert!(child.wait().unwrap().success());
+    // A leak of a batch's activations each step would be hundreds of megabytes.
+    assert!(late < early + 4096, "{early} kB after 600 steps, {late} kB after {}", STEPS - 100);
+}

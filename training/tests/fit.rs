@@ -11,7 +11,7 @@ use common::{folder, write_run};
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
 use ddpm_train::data::config::Fit;
-use ddpm_train::loss_log::read_losses;
+use ddpm_train::loss_log::{read_losses, read_rows};
 use ddpm_train::parameters::{Parameters, specs};
 
 #[test]
@@ -88,13 +88,159 @@ fn run_writes_loss_curve_and_sample_grids() {
     });
     succeed(&config, &[]);
     let svg = std::fs::read_to_string(folder.join("out/loss.svg")).unwrap();
-    assert!(svg.starts_with("<svg") && svg.contains("<polyline"));
-    for step in ["000006", "000012"] {
-        let file = std::fs::File::open(folder.join(format!("out/samples_{step}.png"))).unwrap();
-        let reader = png::Decoder::new(std::io::BufReader::new(file)).read_info().unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("<polyline") && svg.contains("learning rate"));
+    let open = |name: &str| image::open(folder.join("out").join(name)).unwrap().into_rgb8();
+    assert_eq!(open("loss.png").dimensions(), (1280, 880));
+    let strip = open("progress.png");
+    // The steps stand left of the pictures.
+    let left = strip.width() - (3 * 36 + 4);
+    assert_eq!(strip.height(), 2 * 36 + 4);
+    assert!(strip.enumerate_pixels().any(|(x, _, pixel)| x < left && pixel.0 == [0; 3]));
+    for (row, step) in [(0, "000006"), (1, "000012")] {
+        let grid = open(&format!("samples_{step}.png"));
         // 5 pictures: 3 columns, 2 rows; 8 pixels enlarged 4 times, and a border of 4.
-        assert_eq!((reader.info().width, reader.info().height), (3 * 36 + 4, 2 * 36 + 4));
+        assert_eq!(grid.dimensions(), (3 * 36 + 4, 2 * 36 + 4));
+        for (x, y, pixel) in
+            strip.enumerate_pixels().filter(|(x, y, _)| *x >= left && y / 36 == row)
+        {
+            assert_eq!(pixel, grid.get_pixel(x - left, y - row * 36), "step {step} at {x}, {y}");
+        }
     }
+}
+
+#[test]
+fn pictures_on_the_way_and_the_average_leave_the_run_as_it_is() {
+    let run = |name: &str, change: fn(&mut Config)| {
+        let folder = folder(name);
+        succeed(&write_run(&folder, 4, change), &[]);
+        let state = checkpoint(&folder).state(&Device::flex()).unwrap();
+        let values = |p: &Parameters| -> Vec<Vec<f32>> {
+            p.specs().iter().map(|s| p.values(&s.name).unwrap()).collect()
+        };
+        let losses = read_losses(&folder.join("out/loss.csv")).unwrap();
+        (losses, values(&state.parameters), values(&state.ema))
+    };
+    let without = run("fit_no_pictures", |_| {});
+    let with = run("fit_all_pictures", |c| c.report.sample_every = 1);
+    assert_eq!(with, without);
+    assert_ne!(without.1, without.2, "the average has weights of its own");
+    let short = run("fit_short_average", |c| c.train.ema_decay = 0.1);
+    assert_eq!((short.0, short.1), (without.0, without.1));
+    assert_ne!(short.2, without.2);
+}
+
+#[test]
+fn checkpoints_are_kept_for_later_and_a_run_goes_on_from_them() {
+    let folder = folder("fit_kept");
+    let config = write_run(&folder, 4, |c| {
+        (c.report.checkpoint_every, c.report.keep_checkpoints) = (3, 2);
+    });
+    succeed(&config, &[]);
+    let out = folder.join("out");
+    let expected = (read_losses(&out.join("loss.csv")).unwrap(), weights(&folder));
+    let kept = |step: usize| out.join(format!("checkpoint_{step:06}.safetensors"));
+    assert_eq!([3, 6, 9, 12].map(|step| kept(step).exists()), [false, false, true, true]);
+    std::fs::copy(kept(9), out.join("checkpoint.safetensors")).unwrap();
+    assert_eq!(checkpoint(&folder).step, 9);
+    succeed(&config, &["--resume"]);
+    assert_eq!((read_losses(&out.join("loss.csv")).unwrap(), weights(&folder)), expected);
+}
+
+#[test]
+fn run_goes_on_without_its_log_or_with_a_damaged_one() {
+    let folder = folder("fit_log");
+    let config = write_run(&folder, 4, |c| c.report.keep_checkpoints = 9);
+    succeed(&config, &[]);
+    let log = folder.join("out/loss.csv");
+    let whole = std::fs::read(&log).unwrap();
+    let losses = read_losses(&log).unwrap();
+    let lines: Vec<&[u8]> = whole.split_inclusive(|&byte| byte == b'\n').collect();
+    let two_columns: String =
+        losses.iter().enumerate().map(|(i, loss)| format!("{},{loss}\n", i + 1)).collect();
+    // The log, and of the 5 steps of the checkpoint those that it has.
+    let cases: [(Option<Vec<u8>>, &[usize]); 7] = [
+        (None, &[]),
+        (Some(Vec::new()), &[]),
+        (Some(b"\xff\0\n\xff,1\n".to_vec()), &[]),
+        (Some(lines[..4].concat()), &[1, 2, 3]),
+        (Some([lines[..4].concat(), lines[4][..6].to_vec()].concat()), &[1, 2, 3]),
+        (Some([lines[..2].concat(), lines[3..].concat()].concat()), &[1, 3, 4, 5]),
+        (Some(format!("step,loss\n{two_columns}").into_bytes()), &[1, 2, 3, 4, 5]),
+    ];
+    for (bytes, steps) in cases {
+        let out = folder.join("out");
+        std::fs::copy(
+            out.join("checkpoint_000005.safetensors"),
+            out.join("checkpoint.safetensors"),
+        )
+        .unwrap();
+        std::fs::remove_file(&log).unwrap();
+        if let Some(bytes) = &bytes {
+            std::fs::write(&log, bytes).unwrap();
+        }
+        let message = succeed(&config, &["--resume"]);
+        let note = format!("loss.csv: has no line of {} of the 5 steps taken", 5 - steps.len());
+        assert_eq!(message.contains(&note), steps.len() < 5, "{message}");
+        let rows = read_rows(&log).unwrap();
+        let expected: Vec<usize> = steps.iter().copied().chain(6..=12).collect();
+        assert_eq!(rows.iter().map(|row| row.step).collect::<Vec<_>>(), expected);
+        assert!(rows.iter().all(|row| row.loss == losses[row.step - 1]));
+    }
+}
+
+#[test]
+fn checkpoint_of_an_older_version_goes_on() {
+    let folder = folder("fit_older");
+    let config = write_run(&folder, 4, |c| c.report.keep_checkpoints = 9);
+    succeed(&config, &[]);
+    let out = folder.join("out");
+    let expected = (read_losses(&out.join("loss.csv")).unwrap(), weights(&folder));
+    let bytes = std::fs::read(out.join("checkpoint_000005.safetensors")).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let text = &mut header["__metadata__"]["ddpm-train.config"];
+    let mut value: serde_json::Value = serde_json::from_str(text.as_str().unwrap()).unwrap();
+    // What a configuration had in the first version that wrote checkpoints.
+    let sections: [(&str, &[&str]); 5] = [
+        ("data", &["sheet", "width", "height", "flip", "shift"]),
+        ("model", &["channels", "blocks", "groups", "heads", "time_dim"]),
+        (
+            "diffusion",
+            &["prediction_type", "beta_schedule", "beta_start", "beta_end", "num_train_timesteps"],
+        ),
+        (
+            "train",
+            &[
+                "steps",
+                "batch",
+                "learning_rate",
+                "warmup_steps",
+                "weight_decay",
+                "max_grad_norm",
+                "ema_decay",
+            ],
+        ),
+        ("report", &["checkpoint_every", "sample_every", "samples", "sample_steps"]),
+    ];
+    let known = |name: &str| sections.iter().any(|(section, _)| *section == name);
+    value
+        .as_object_mut()
+        .unwrap()
+        .retain(|name, _| known(name) || ["seed", "out"].contains(&&**name));
+    for (section, fields) in sections {
+        let section = value[section].as_object_mut().unwrap();
+        let before = section.len();
+        section.retain(|name, _| fields.contains(&&**name));
+        assert!(section.len() == fields.len() && section.len() <= before);
+    }
+    *text = serde_json::to_string(&value).unwrap().into();
+    header["__metadata__"].as_object_mut().unwrap().remove("ddpm-train.images");
+    let mut header = serde_json::to_vec(&header).unwrap();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let older = [&(header.len() as u64).to_le_bytes(), &header[..], &bytes[8 + length..]].concat();
+    std::fs::write(out.join("checkpoint.safetensors"), older).unwrap();
+    succeed(&config, &["--resume"]);
+    assert_eq!((read_losses(&out.join("loss.csv")).unwrap(), weights(&folder)), expected);
 }
 
 #[test]
@@ -144,8 +290,8 @@ fn damaged_checkpoints_are_named_and_left_alone() {
 fn diverging_run_stops_with_an_error_and_its_last_good_checkpoint() {
     let folder = folder("fit_diverges");
     let config = write_run(&folder, 4, |c| {
-        // A rate that rises by 0.01 each step.
-        (c.train.steps, c.train.warmup_steps, c.train.learning_rate) = (1000, 1000, 10.0);
+        // A rate that rises by a third each step.
+        (c.train.steps, c.train.warmup_steps, c.train.learning_rate) = (1000, 300, 100.0);
         c.report.checkpoint_every = 1;
     });
     let message = refuse(&config, &[]);
@@ -153,7 +299,12 @@ fn diverging_run_stops_with_an_error_and_its_last_good_checkpoint() {
     assert!(advises && message.contains("does not converge"), "{message}");
     let checkpoint = checkpoint(&folder);
     let losses = read_losses(&folder.join("out/loss.csv")).unwrap();
-    assert!((1..losses.len()).contains(&checkpoint.step), "{} of {}", checkpoint.step, losses.len());
+    assert!(
+        (1..losses.len()).contains(&checkpoint.step),
+        "{} of {}",
+        checkpoint.step,
+        losses.len()
+    );
     // Step n is logged with the loss of the weights of before it. All after the checkpoint was bad.
     assert!(losses[checkpoint.step] < 10.5, "{losses:?}");
     assert!(losses[checkpoint.step + 1..].iter().all(|loss| *loss > 9.5), "{losses:?}");

@@ -2,12 +2,14 @@
 
 mod common;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use common::{folder, write_run};
 use ddpm_train::batches::Batches;
+use ddpm_train::checkpoint;
 use ddpm_train::config::Config;
 use ddpm_train::fit::read_data;
 use ddpm_train::objective::Objective;
+use ddpm_train::optimizer::TrainState;
 use ddpm_train::parameters::{Parameters, specs};
 use ddpm_train::step::gradient as compute;
 
@@ -46,4 +48,37 @@ fn step_of_four_batches_is_the_step_of_one_four_times_as_large() {
             }
         }
     }
+}
+
+#[test]
+fn weights_are_neither_moved_nor_saved_where_a_number_is_not_finite() {
+    let device = Device::flex();
+    let folder = folder("step_not_finite");
+    let path = write_run(&folder, 7, |_| {});
+    let config = Config::read(&path).unwrap();
+    let specs = specs(&config.network());
+    let mut state = TrainState::initial(specs.clone(), 1, &device).unwrap();
+    let before = state.parameters.values(&specs[3].name).unwrap();
+    for (value, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
+        let gradient = |i: usize, len: usize| {
+            let mut values = vec![1.0; len];
+            values[0] = if i == 5 { value } else { 1.0 };
+            Some(Tensor::from_data(TensorData::new(values, [len]), &device))
+        };
+        let gradients = specs.iter().enumerate().map(|(i, s)| gradient(i, s.len())).collect();
+        let error = state.update(gradients, &config.train).unwrap_err().to_string();
+        assert!(error.contains("gradient") && error.contains(shown), "{error}");
+        assert_eq!(
+            (state.step, state.parameters.values(&specs[3].name).unwrap()),
+            (0, before.clone())
+        );
+    }
+    let file = folder.join("checkpoint.safetensors");
+    checkpoint::save(&file, &config, "", &state).unwrap();
+    let good = std::fs::read(&file).unwrap();
+    state.ema.tensors_mut()[2] = state.ema.tensors()[2].clone() * f32::NAN;
+    let error = format!("{:#}", checkpoint::save(&file, &config, "", &state).unwrap_err());
+    let name = format!("ema.{}", specs[2].name);
+    assert!(error.contains(&name) && error.contains("NaN") && error.contains("step 0"), "{error}");
+    assert_eq!(std::fs::read(&file).unwrap(), good);
 }
