@@ -51,7 +51,8 @@ impl Dataset {
         })
     }
 
-    fn item(&self) -> usize {
+    /// Values of an image.
+    pub fn item(&self) -> usize {
         self.width * self.height * self.channels
     }
 
