@@ -58,15 +58,21 @@ pub struct Likelihood {
     pub parts: Vec<Part>,
 }
 
-/// The images of a run, or those at `path`, a folder or a picture of tiles, read as the run's were.
+/// The images of a run, or those at `path` (a folder, a picture of tiles or, where the run's were in
+/// MNIST's format, a file of that), read as the run's were.
 ///
 /// Errors: where they cannot be read, or have other classes than the run's.
 pub fn read_data(config: &Config, path: Option<&Path>) -> Result<Dataset> {
     let mut source = config.data.clone();
     if let Some(path) = path {
-        let path = path.to_path_buf();
-        let (folder, sheet) = if path.is_dir() { (Some(path), None) } else { (None, Some(path)) };
-        (source.folder, source.sheet) = (folder, sheet);
+        let idx = source.idx.is_some();
+        (source.folder, source.sheet, source.idx, source.idx_labels) = (None, None, None, None);
+        let place = match path.is_dir() {
+            true => &mut source.folder,
+            false if idx => &mut source.idx,
+            false => &mut source.sheet,
+        };
+        *place = Some(path.to_path_buf());
     }
     let data = Dataset::read(&source)?;
     let (found, expected) = (data.class_names(), &config.data.class_names);
@@ -270,7 +276,7 @@ impl<'a> Measure<'a> {
     fn term(&self, t: usize, x: &[f32], out: &[f32]) -> Result<Term> {
         let (p_x, p_m) = self.model.prediction_type.x0_coefficients(&self.schedule, t)?;
         let range = match self.model.sampler.thresholding {
-            Thresholding::Clip(range) => f64::from(range),
+            Thresholding::Clip(range) => range,
             _ => f64::INFINITY,
         };
         let posterior = &self.posteriors[t];
