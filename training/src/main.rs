@@ -26,6 +26,7 @@ enum Command {
     Fit(commands::fit::Fit),
     Sample(commands::sample::Sample),
     Export(commands::export::Export),
+    Likelihood(commands::likelihood::Likelihood),
     Noise(commands::noise::Noise),
     #[command(hide = true)]
     Time(commands::time::Time),
@@ -37,6 +38,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Fit(command) => command.run(device),
         Command::Sample(command) => command.run(device),
         Command::Export(command) => command.run(device),
+        Command::Likelihood(command) => command.run(device),
         Command::Noise(command) => command.run(),
         Command::Time(command) => command.run(device),
     }

@@ -2,6 +2,7 @@
 
 pub mod export;
 pub mod fit;
+pub mod likelihood;
 pub mod noise;
 pub mod sample;
 pub mod time;
