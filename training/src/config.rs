@@ -109,6 +109,9 @@ pub struct ReportConfig {
     pub samples: usize,
     /// DDIM steps of each picture.
     pub sample_steps: usize,
+    /// Whether an event file for TensorBoard is written too.
+    #[serde(default)]
+    pub tensorboard: bool,
 }
 
 impl Config {

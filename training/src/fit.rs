@@ -22,6 +22,7 @@ use crate::progress::Progress;
 use crate::resume;
 use crate::run_files::RunFiles;
 use crate::step::{self, Gradient};
+use crate::tensorboard::EventFile;
 use crate::{curves, picture, sample};
 
 /// By so many losses a finished run is judged.
@@ -77,9 +78,12 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<End> {
     let mut batches = Batches::new(config, data, device)?;
     let objective = Objective::new(config)?;
     let mut divergence = Divergence::new(config, &objective, &mut batches)?;
+    let events =
+        if config.report.tensorboard { Some(EventFile::create(&files.folder)?) } else { None };
     let mut run = Run {
         config,
         files,
+        events,
         images,
         device,
         state,
@@ -110,6 +114,9 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<End> {
             }
             run.progress.say(&format!("{error:#}; the folder is made again"));
             make_folder(&run.files)?;
+            if run.events.is_some() {
+                run.events = Some(EventFile::create(&run.files.folder)?);
+            }
             run.report(end, good)?;
         }
         if let Some(end) = end {
@@ -138,6 +145,7 @@ fn make_folder(files: &RunFiles) -> Result<()> {
 struct Run<'a> {
     config: &'a Config,
     files: RunFiles,
+    events: Option<EventFile>,
     images: String,
     device: &'a Device,
     state: TrainState,
@@ -170,6 +178,19 @@ impl Run<'_> {
             images_per_second: Some(self.progress.images_per_second(self.state.step)),
         };
         self.log.push(row)?;
+        if let Some(events) = &mut self.events {
+            let values = [
+                ("loss", Some(row.loss)),
+                ("learning_rate", row.learning_rate),
+                ("grad_norm", row.grad_norm),
+                ("mse", row.mse),
+                ("bound", row.bound),
+                ("images_per_second", row.images_per_second),
+            ];
+            let known = |(name, value): (_, Option<f64>)| Some((name, value?));
+            let values: Vec<(&str, f64)> = values.into_iter().filter_map(known).collect();
+            events.scalars(row.step, &values)?;
+        }
         self.progress.step(&row);
         Ok(())
     }
@@ -212,6 +233,12 @@ impl Run<'_> {
         let path = self.files.samples(self.state.step);
         sample::write_grid(&path, self.config, &images)?;
         picture::write_film_strip(&self.files, self.state.step, data.width, data.height)?;
+        if let Some(events) = &mut self.events {
+            let read = || format!("cannot read {}", path.display());
+            let png = fs::read(&path).with_context(read)?;
+            let size = image::image_dimensions(&path).with_context(read)?;
+            events.image(self.state.step, "samples", &png, size)?;
+        }
         self.progress.wrote(&path.display().to_string());
         Ok(())
     }

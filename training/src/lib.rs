@@ -28,4 +28,5 @@ pub mod resume;
 pub mod run_files;
 pub mod sample;
 pub mod step;
+pub mod tensorboard;
 pub mod unet_config;

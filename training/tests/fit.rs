@@ -130,6 +130,38 @@ fn pictures_on_the_way_and_the_average_leave_the_run_as_it_is() {
 }
 
 #[test]
+fn event_file_has_a_record_for_every_step_and_picture() {
+    let folder = folder("fit_events");
+    let config = write_run(&folder, 4, |c| {
+        (c.report.tensorboard, c.report.sample_every) = (true, 6);
+    });
+    succeed(&config, &[]);
+    let files: Vec<_> = std::fs::read_dir(folder.join("out"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().contains("events.out.tfevents."))
+        .collect();
+    let bytes = std::fs::read(&files[0]).unwrap();
+    let mut records = Vec::new();
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+        records.push(&rest[12..12 + length]);
+        rest = &rest[16 + length..];
+    }
+    let with =
+        |part: &[u8]| records.iter().filter(|r| r.windows(part.len()).any(|w| w == part)).count();
+    assert_eq!((files.len(), records.len()), (1, 1 + 12 + 2));
+    assert!(records[0].ends_with(b"brain.Event:2"));
+    assert_eq!((with(b"learning_rate"), with(b"\x89PNG")), (12, 2));
+    // Step 12, the first field after the time, and its loss as a float.
+    let losses = read_losses(&folder.join("out/loss.csv")).unwrap();
+    let loss = [b"\x0a\x04loss\x15".as_slice(), &(losses[11] as f32).to_le_bytes()].concat();
+    let last = records.iter().find(|r| r.windows(loss.len()).any(|w| w == loss)).unwrap();
+    assert_eq!(last[9..11], [0x10, 12]);
+}
+
+#[test]
 fn checkpoints_are_kept_for_later_and_a_run_goes_on_from_them() {
     let folder = folder("fit_kept");
     let config = write_run(&folder, 4, |c| {
