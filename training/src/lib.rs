@@ -23,3 +23,4 @@ pub mod progress;
 pub mod sample;
 pub mod step;
 pub mod unet_config;
+pub mod workers;
