@@ -31,6 +31,8 @@ pub enum Purpose {
     Augment = 7,
     /// Which training examples lose their class. The row is the training step.
     LabelDropout = 8,
+    /// What the classifier of `ddpm-train eval` learns from: faults, splits and first centres.
+    Judge = 9,
 }
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

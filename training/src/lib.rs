@@ -10,6 +10,7 @@ pub mod data;
 pub mod export;
 pub mod fit;
 pub mod forward;
+pub mod judge;
 pub mod loss_log;
 pub mod network;
 pub mod objective;
