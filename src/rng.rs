@@ -74,11 +74,27 @@ fn block(seed: u64, purpose: Purpose, row: u32, index: u64) -> [u32; 4] {
 /// bit of an f64, a value may differ by one unit in the last place of an f32.
 /// Does not allocate or block.
 pub fn fill_standard_normal(seed: u64, purpose: Purpose, row: u32, out: &mut [f32]) {
-    for (index, chunk) in out.chunks_mut(4).enumerate() {
-        let words = block(seed, purpose, row, index as u64);
+    fill_standard_normal_from(seed, purpose, row, 0, out);
+}
+
+/// As [`fill_standard_normal`], from element `first` on: a row is filled piece by piece.
+pub fn fill_standard_normal_from(
+    seed: u64,
+    purpose: Purpose,
+    row: u32,
+    first: u64,
+    out: &mut [f32],
+) {
+    let (mut index, mut skip) = (first / 4, (first % 4) as usize);
+    let mut rest = out;
+    while !rest.is_empty() {
+        let words = block(seed, purpose, row, index);
         let (a, b) = box_muller(words[0], words[1]);
         let (c, d) = box_muller(words[2], words[3]);
-        chunk.copy_from_slice(&[a, b, c, d][..chunk.len()]);
+        let values = &[a, b, c, d][skip..];
+        let (chunk, after) = rest.split_at_mut(values.len().min(rest.len()));
+        chunk.copy_from_slice(&values[..chunk.len()]);
+        (rest, index, skip) = (after, index + 1, 0);
     }
 }
 
@@ -173,6 +189,19 @@ mod tests {
             let mut short = vec![0f32; len];
             fill_standard_normal(3, Purpose::StepNoise, 9, &mut short);
             assert_eq!(short, long[..len]);
+        }
+    }
+
+    #[test]
+    fn row_filled_piece_by_piece_is_the_row() {
+        let mut whole = vec![0f32; 103];
+        fill_standard_normal(3, Purpose::TrainNoise, 9, &mut whole);
+        for piece in [1, 2, 3, 4, 5, 7, 64] {
+            let mut pieces = vec![0f32; 103];
+            for (i, piece_of) in pieces.chunks_mut(piece).enumerate() {
+                fill_standard_normal_from(3, Purpose::TrainNoise, 9, (i * piece) as u64, piece_of);
+            }
+            assert_eq!(pieces, whole, "pieces of {piece}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! The batches of a run: which images, how they are shown, their noise and timesteps.
 //!
 //! A batch is a function of configuration, data and step number alone: everything random in it is
-//! counted out by Philox.
+//! counted out by Philox. The images of a step are numbered through; where they are too many for the
+//! memory, they come in parts (`train.accumulate`), and each is what it would be in one batch.
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -49,23 +50,29 @@ impl<'a> Batches<'a> {
         })
     }
 
-    /// The batch of step `step`: x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise (DDPM eq. 4).
-    pub fn batch(&mut self, step: usize) -> Result<Batch> {
+    /// Part `part`, of `train.accumulate`, of the images of step `step`, `train.batch` of them:
+    /// x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise (DDPM eq. 4).
+    pub fn batch(&mut self, step: usize, part: usize) -> Result<Batch> {
         let (n, seed) = (self.config.train.batch, self.config.seed);
+        let first = part * n;
+        let images = n * self.config.train.accumulate;
         let (h, w) = (self.config.data.height, self.config.data.width);
         let channels = self.config.data.channels();
         let item = h * w * channels;
         let mut noise = vec![0.0; n * item];
-        rng::fill_standard_normal(seed, Purpose::TrainNoise, step as u32, &mut noise);
+        let offset = (first * item) as u64;
+        let purpose = Purpose::TrainNoise;
+        rng::fill_standard_normal_from(seed, purpose, step as u32, offset, &mut noise);
         let (mut noisy, mut target) = (vec![0.0; n * item], vec![0.0; n * item]);
         let (mut timesteps, mut labels) = (Vec::with_capacity(n), Vec::new());
         let mut image = vec![0.0; item];
         for i in 0..n {
-            let view = View::random(&self.config.data, seed, step, i);
-            let index = self.order.image(step * n + i);
+            let number = first + i;
+            let view = View::random(&self.config.data, seed, step, number);
+            let index = self.order.image(step * images + number);
             self.data.copy_image(index, view, &mut image);
-            labels.extend(self.label(index, step, i));
-            let t = self.timestep(step, i);
+            labels.extend(self.label(index, step, number));
+            let t = self.timestep(step, number);
             let noise = &noise[i * item..][..item];
             self.schedule.add_noise(&image, noise, t, &mut noisy[i * item..][..item])?;
             let (c_x0, c_noise) = self.prediction.target_coefficients(&self.schedule, t)?;
@@ -89,10 +96,11 @@ impl<'a> Batches<'a> {
         self.config.null_label().filter(|_| dropped).or(Some(label))
     }
 
-    /// Uniform over 0..T, spread evenly over the batch from one random start: the loss of a batch
+    /// Uniform over 0..T, spread evenly over the step from one random start: the loss of a step
     /// varies less (Kingma et al. 2021, "Variational diffusion models", appendix I.1).
     fn timestep(&self, step: usize, item: usize) -> usize {
-        let (seed, n) = (self.config.seed, self.config.train.batch);
+        let (seed, train) = (self.config.seed, &self.config.train);
+        let n = train.batch * train.accumulate;
         let word = rng::uniform_u64(seed, Purpose::TrainTimesteps, step as u32, 0);
         let start = word as f64 * 2f64.powi(-64);
         let place = (start + item as f64 / n as f64).fract();

@@ -18,13 +18,19 @@ const VERSION: &str = "1";
 /// What precedes the names of the weights, of their average and of the two moments.
 const PREFIXES: [&str; 4] = ["parameters.", "ema.", "moment1.", "moment2."];
 
-/// Writes the state. The file at `path` is the old one or the new one whatever happens meanwhile.
+/// Writes the state, if all of it is finite. The file at `path` is the old one or the new one whatever happens meanwhile.
 pub fn save(path: &Path, config: &Config, images: &str, state: &TrainState) -> Result<()> {
     let mut tensors = Vec::new();
     for (prefix, parameters) in
         PREFIXES.iter().zip([&state.parameters, &state.ema, &state.moment1, &state.moment2])
     {
-        parameters.append_safetensors(prefix, &mut tensors)?;
+        parameters.append_safetensors(prefix, &mut tensors).with_context(|| {
+            format!(
+                "after step {}; {} is left as it was. Try a lower train.learning_rate",
+                state.step,
+                path.display()
+            )
+        })?;
     }
     let metadata = HashMap::from([
         ("ddpm-train.version".to_string(), VERSION.to_string()),

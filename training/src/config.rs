@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ddpm::model::{Classes, ModelConfig};
 use ddpm::noise_schedule::BetaSchedule;
 use ddpm::sampler::{SamplerConfig, VarianceType};
@@ -54,8 +54,12 @@ fn fixed_small() -> String {
 pub struct TrainConfig {
     /// Optimiser steps of the whole run.
     pub steps: usize,
-    /// Images a step.
+    /// Images computed at once.
     pub batch: usize,
+    /// Batches a step: their gradients are averaged, as of one batch of so many times the images. For
+    /// steps over more images than the memory holds.
+    #[serde(default = "one")]
+    pub accumulate: usize,
     /// Peak rate, reached after `warmup_steps` and led to 0 by a cosine.
     pub learning_rate: f64,
     pub warmup_steps: usize,
@@ -65,10 +69,21 @@ pub struct TrainConfig {
     pub max_grad_norm: f64,
     /// Decay of the running average of the weights, which is what is sampled and exported.
     pub ema_decay: f64,
+    /// What the network is computed in: f32.
+    #[serde(default = "f32_precision")]
+    pub precision: String,
     /// Share of the images shown without their class, so that a run can be guided (Ho and Salimans
     /// 2022, algorithm 1); for data with classes.
     #[serde(default = "label_dropout")]
     pub label_dropout: f64,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn f32_precision() -> String {
+    "f32".to_string()
 }
 
 fn label_dropout() -> f64 {
@@ -119,6 +134,21 @@ impl Config {
             "train.batch is {}, expected 1 to 65536",
             train.batch
         );
+        ensure!(
+            (1..=65536).contains(&train.accumulate),
+            "train.accumulate is {}, expected 1 to 65536",
+            train.accumulate
+        );
+        match train.precision.as_str() {
+            "f32" => {}
+            // burn-flex keeps bf16 but computes it through f32, number by number; ours are f32 only.
+            "bf16" | "f16" => bail!(
+                "train.precision is {:?}, expected \"f32\": on a CPU there are no kernels for less, \
+                 and the conversions would make it slower",
+                train.precision
+            ),
+            other => bail!("train.precision is {other:?}, expected \"f32\""),
+        }
         let positive = |name: &str, value: f64| {
             ensure!(
                 value > 0.0 && value.is_finite(),

@@ -7,20 +7,20 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 
-use crate::batches::{Batch, Batches};
+use crate::batches::Batches;
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::Config;
 use crate::data::Dataset;
+use crate::interrupt::Interrupt;
 use crate::loss_log::losses_so_far;
 use crate::optimizer::TrainState;
 use crate::parameters::specs;
 use crate::progress::Progress;
-use crate::{objective, picture, sample};
+use crate::{picture, sample, step};
 
 /// Files of a run.
 pub struct RunFiles {
@@ -45,38 +45,6 @@ impl RunFiles {
     }
 }
 
-/// Loss of one batch and its step of the optimiser. Returns the loss.
-fn train_step(config: &Config, batch: &Batch, state: &mut TrainState) -> Result<f64> {
-    let tracked = state.parameters.tracked();
-    let loss = objective::loss(config, &tracked, batch);
-    let value = f64::from(loss.clone().into_scalar::<f32>());
-    ensure!(
-        value.is_finite(),
-        "the loss is {value} at step {}; the last checkpoint is kept. Try a lower train.learning_rate",
-        state.step + 1
-    );
-    let mut gradients = loss.backward();
-    state.update(&tracked, &mut gradients, &config.train);
-    Ok(value)
-}
-
-/// Times training steps on a fixed batch; for benchmarks. Returns seconds a step, the first left out.
-pub fn time_steps(config: &Config, steps: usize, device: &Device) -> Result<Vec<f64>> {
-    let (config, data) = &read_data(config)?;
-    let mut batches = Batches::new(config, data, device)?;
-    let mut state = TrainState::initial(specs(&config.network()), config.seed, device)?;
-    let mut times = Vec::with_capacity(steps);
-    for step in 0..=steps {
-        let batch = batches.batch(step)?;
-        let start = Instant::now();
-        train_step(config, &batch, &mut state)?;
-        if step > 0 {
-            times.push(start.elapsed().as_secs_f64());
-        }
-    }
-    Ok(times)
-}
-
 /// The data of a run, and its configuration with the names of the classes found there.
 pub fn read_data(config: &Config) -> Result<(Config, Dataset)> {
     let data = Dataset::read(&config.data)?;
@@ -86,8 +54,17 @@ pub fn read_data(config: &Config) -> Result<(Config, Dataset)> {
     Ok((config, data))
 }
 
+/// How a run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All steps are taken.
+    Finished,
+    /// It was asked to stop, and has saved where it was.
+    Interrupted,
+}
+
 /// Trains as `config` says. With `resume`, goes on from the checkpoint in its folder.
-pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<()> {
+pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<End> {
     let files = RunFiles { folder: config.out.clone() };
     let (config, data) = &read_data(config)?;
     for note in data.notes() {
@@ -115,16 +92,28 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<()> {
         .with_context(|| format!("cannot open {}", files.loss_log().display()))?;
     let mut batches = Batches::new(config, data, device)?;
     let mut progress = Progress::new(config, state.step);
+    // Only now: until here there is nothing to save, and a signal ends the program.
+    let interrupt = Interrupt::watch()?;
     while state.step < config.train.steps {
-        let batch = batches.batch(state.step)?;
-        let loss = train_step(config, &batch, &mut state)?;
+        let loss = step::take(config, &mut batches, &mut state)?.loss;
         losses.push(loss);
         writeln!(log, "{},{loss}", state.step).context("cannot write the loss log")?;
         progress.step(state.step, loss);
         let last = state.step == config.train.steps;
-        if last || state.step.is_multiple_of(config.report.checkpoint_every) {
+        let interrupted = interrupt.asked();
+        if last || interrupted || state.step.is_multiple_of(config.report.checkpoint_every) {
             checkpoint::save(&files.checkpoint(), config, &images, &state)?;
             picture::write_loss_curve(&files.loss_curve(), &losses)?;
+        }
+        if interrupted && !last {
+            progress.finish();
+            eprintln!(
+                "stopped at step {} of {}, written to {}; go on with --resume",
+                state.step,
+                config.train.steps,
+                files.checkpoint().display()
+            );
+            return Ok(End::Interrupted);
         }
         let every = config.report.sample_every;
         if every > 0 && (last || state.step.is_multiple_of(every)) {
@@ -136,7 +125,7 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<()> {
     }
     progress.finish();
     eprintln!("wrote {}", files.checkpoint().display());
-    Ok(())
+    Ok(End::Finished)
 }
 
 fn start(

@@ -8,7 +8,8 @@ use burn::tensor::Device;
 use clap::{Parser, Subcommand};
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
-use ddpm_train::{export, fit, ops, sample};
+use ddpm_train::fit::{self, End};
+use ddpm_train::{export, interrupt, ops, sample, step};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -84,7 +85,7 @@ enum Command {
     },
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(command: Command) -> Result<ExitCode> {
     let device = Device::flex();
     match command {
         Command::Fit { config, out, resume } => {
@@ -92,7 +93,10 @@ fn run(command: Command) -> Result<()> {
             if let Some(out) = out {
                 config.out = out;
             }
-            fit::fit(&config, resume, &device)
+            Ok(match fit::fit(&config, resume, &device)? {
+                End::Finished => ExitCode::SUCCESS,
+                End::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
+            })
         }
         Command::Export { checkpoint, out } => {
             let checkpoint = Checkpoint::read(&checkpoint)?;
@@ -105,16 +109,16 @@ fn run(command: Command) -> Result<()> {
                 verified.worst,
                 verified.values
             );
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Command::Time { config, batch, steps } => {
             let mut config = Config::read(&config)?;
             config.train.batch = batch.unwrap_or(config.train.batch);
             config.validate()?;
-            for seconds in fit::time_steps(&config, steps, &device)? {
+            for seconds in step::time(&config, steps, &device)? {
                 println!("{seconds}");
             }
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Command::Sample { checkpoint, out, count, sampler, steps, seed, class, guidance } => {
             let checkpoint = Checkpoint::read(&checkpoint)?;
@@ -124,7 +128,8 @@ fn run(command: Command) -> Result<()> {
             let class = class.map(|class| config.class(&class)).transpose()?;
             let request = sample::Request { count, sampler, steps, seed, class, guidance };
             let images = sample::sample(config, &weights, &request, &device)?;
-            sample::write_grid(&out, config, &images)
+            sample::write_grid(&out, config, &images)?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
@@ -132,7 +137,7 @@ fn run(command: Command) -> Result<()> {
 fn main() -> ExitCode {
     ops::memory::keep_freed_memory();
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("ddpm-train: {error:#}");
             ExitCode::FAILURE

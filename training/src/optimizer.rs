@@ -1,7 +1,7 @@
 //! AdamW (Loshchilov and Hutter 2019, algorithm 2) and the running average of the weights.
 
-use anyhow::Result;
-use burn::tensor::{Device, Gradients, Tensor};
+use anyhow::{Result, ensure};
+use burn::tensor::{Device, Tensor};
 
 use crate::config::TrainConfig;
 use crate::parameters::{ParameterSpec, Parameters};
@@ -35,13 +35,14 @@ impl TrainState {
         })
     }
 
-    /// Takes one step along the gradients of `tracked`, the weights that the loss was computed with.
-    pub fn update(
-        &mut self,
-        tracked: &Parameters,
-        gradients: &mut Gradients,
-        config: &TrainConfig,
-    ) {
+    /// Takes one step along the gradients of the loss by the weights, in their order; none for a weight
+    /// that the loss does not depend on. Returns the length of the gradient, before it is shortened.
+    ///
+    /// Errors: where that length is no finite number; then nothing has changed.
+    pub fn update(&mut self, grads: Vec<Option<Tensor<1>>>, config: &TrainConfig) -> Result<f64> {
+        let norm = norm(&grads);
+        ensure!(norm.is_finite(), "the length of the gradient is {norm}");
+        let shorten = (config.max_grad_norm / (norm + 1e-6)).min(1.0);
         let rate = learning_rate(config, self.step);
         self.step += 1;
         let unbias1 = 1.0 - BETA1.powi(self.step.min(i32::MAX as usize) as i32);
@@ -49,14 +50,9 @@ impl TrainState {
         // The average starts fast: the first weights are noise. As in TensorFlow's moving average.
         let decay = config.ema_decay.min((1 + self.step) as f64 / (10 + self.step) as f64);
 
-        let grads: Vec<_> = tracked.tensors().iter().map(|t| t.grad_remove(gradients)).collect();
-        let shorten = shorten(&grads, config.max_grad_norm);
         for (index, grad) in grads.into_iter().enumerate() {
             let Some(grad) = grad else { continue };
-            let grad = match &shorten {
-                Some(factor) => grad * factor.clone(),
-                None => grad,
-            };
+            let grad = grad * shorten;
             let slot = |parameters: &mut Parameters, change: &dyn Fn(Tensor<1>) -> Tensor<1>| {
                 let tensor = &mut parameters.tensors_mut()[index];
                 let old = std::mem::replace(tensor, Tensor::empty([0], &grad.device()));
@@ -71,6 +67,7 @@ impl TrainState {
             let p = slot(&mut self.parameters, &|p| p * keep - update.clone());
             slot(&mut self.ema, &|e| e * decay + p.clone() * (1.0 - decay));
         }
+        Ok(norm)
     }
 }
 
@@ -84,13 +81,12 @@ pub fn learning_rate(config: &TrainConfig, step: usize) -> f64 {
     config.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
 }
 
-/// What the gradients are multiplied by: `max_norm / norm`, at most 1, as a tensor of one value.
-fn shorten(grads: &[Option<Tensor<1>>], max_norm: f64) -> Option<Tensor<1>> {
+/// The length of all gradients together.
+fn norm(grads: &[Option<Tensor<1>>]) -> f64 {
     let squares: Vec<Tensor<1>> =
         grads.iter().flatten().map(|g| g.clone().square().sum()).collect();
     if squares.is_empty() {
-        return None;
+        return 0.0;
     }
-    let norm = Tensor::cat(squares, 0).sum().sqrt();
-    Some((norm + 1e-6).recip().mul_scalar(max_norm).clamp_max(1.0))
+    f64::from(Tensor::cat(squares, 0).sum().sqrt().into_scalar::<f32>())
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use ddpm::rng::{self, Purpose};
 
@@ -163,6 +163,8 @@ impl Parameters {
     }
 
     /// Adds the weights, named `prefix` + name, to what will be written to a safetensors file.
+    ///
+    /// Errors: where one is no finite number.
     pub fn append_safetensors(
         &self,
         prefix: &str,
@@ -170,11 +172,12 @@ impl Parameters {
     ) -> Result<()> {
         for (spec, tensor) in self.names.specs.iter().zip(&self.tensors) {
             let values = read(tensor.clone())?;
+            let name = format!("{prefix}{}", spec.name);
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                bail!("{name} has a value of {value}: not saved");
+            }
             let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            out.push((
-                format!("{prefix}{}", spec.name),
-                StoredTensor { shape: spec.shape.clone(), bytes },
-            ));
+            out.push((name, StoredTensor { shape: spec.shape.clone(), bytes }));
         }
         Ok(())
     }

@@ -2,42 +2,17 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
+use common::program::{command, refuse, succeed, weights};
 use common::{folder, write_run};
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
 use ddpm_train::data::config::Fit;
 use ddpm_train::loss_log::read_losses;
 use ddpm_train::parameters::{Parameters, specs};
-
-fn command(config: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ddpm-train"));
-    command.args(["fit", "--config"]).arg(config);
-    command
-}
-
-fn fit(config: &Path, arguments: &[&str]) -> Output {
-    command(config).args(arguments).output().unwrap()
-}
-
-#[track_caller]
-fn succeed(config: &Path, arguments: &[&str]) {
-    let output = fit(config, arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The message of a run that must fail.
-#[track_caller]
-fn refuse(config: &Path, arguments: &[&str]) -> String {
-    let output = fit(config, arguments);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    message
-}
 
 #[test]
 fn run_killed_half_way_and_resumed_has_the_losses_of_an_uninterrupted_one() {
@@ -70,13 +45,7 @@ fn run_killed_half_way_and_resumed_has_the_losses_of_an_uninterrupted_one() {
 
     succeed(&config, &["--resume"]);
     assert_eq!(read_losses(&log).unwrap(), expected);
-    let device = Device::flex();
-    let read = |folder: &Path| {
-        let checkpoint = Checkpoint::read(&folder.join("out/checkpoint.safetensors")).unwrap();
-        let weights = checkpoint.ema(&device).unwrap();
-        weights.specs().iter().map(|s| weights.values(&s.name).unwrap()).collect::<Vec<_>>()
-    };
-    assert_eq!(read(&cut), read(&whole), "averaged weights");
+    assert_eq!(weights(&cut), weights(&whole));
 }
 
 #[test]
@@ -191,7 +160,7 @@ fn diverging_run_stops_with_an_error_and_its_last_checkpoint() {
 fn configurations_that_cannot_work_are_refused_by_name() {
     let folder = folder("fit_config");
     type Case = (fn(&mut Config), &'static str);
-    let cases: [Case; 16] = [
+    let cases: [Case; 19] = [
         (|c| c.model.channels = vec![], "model.channels is empty"),
         (|c| c.model.channels = vec![8, 18], "model.channels has 18"),
         (|c| c.model.heads = 3, "model.heads is 3"),
@@ -204,6 +173,12 @@ fn configurations_that_cannot_work_are_refused_by_name() {
         (|c| c.data.sheet = None, "neither folder nor sheet"),
         (|c| c.data.fit = Some(Fit::Pad), "data.fit is for a folder"),
         (|c| c.train.batch = 0, "train.batch is 0"),
+        (|c| c.train.accumulate = 0, "train.accumulate is 0"),
+        (
+            |c| c.train.precision = "bf16".into(),
+            "train.precision is \"bf16\", expected \"f32\": on a CPU",
+        ),
+        (|c| c.train.precision = "f23".into(), "train.precision is \"f23\", expected \"f32\""),
         (|c| c.train.learning_rate = f64::NAN, "train.learning_rate is NaN"),
         (|c| c.diffusion.beta_end = 1.5, "beta"),
         (|c| c.diffusion.prediction_type = "noise".into(), "prediction_type: found \"noise\""),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
@@ -86,17 +86,18 @@ impl Lessons {
         Ok(())
     }
 
-    fn optimisation(&self) -> TrainConfig {
-        TrainConfig {
-            steps: self.steps,
-            batch: self.batch,
-            learning_rate: self.learning_rate,
-            warmup_steps: self.steps / 20,
-            weight_decay: self.weight_decay,
-            max_grad_norm: 1.0,
-            ema_decay: self.ema_decay,
-            label_dropout: 0.0,
-        }
+    /// All else as if not given.
+    fn optimisation(&self) -> Result<TrainConfig> {
+        let given = serde_json::json!({
+            "steps": self.steps,
+            "batch": self.batch,
+            "learning_rate": self.learning_rate,
+            "warmup_steps": self.steps / 20,
+            "weight_decay": self.weight_decay,
+            "max_grad_norm": 1.0,
+            "ema_decay": self.ema_decay,
+        });
+        serde_json::from_value(given).context("classifier")
     }
 }
 
@@ -235,7 +236,7 @@ fn batch(lessons: &Lessons, net: &Net, train: &Labelled, order: &mut Order, step
 
 /// The averaged weights after all steps.
 fn learn(lessons: &Lessons, net: &Net, train: &Labelled, device: &Device) -> Result<Parameters> {
-    let optimisation = lessons.optimisation();
+    let optimisation = lessons.optimisation()?;
     let mut state = TrainState::initial(net.specs(), lessons.seed, device)?;
     let mut order = Order::new(lessons.seed, train.indices.len());
     let (mut smoothed, mut spoke) = (None, Instant::now());
@@ -257,7 +258,8 @@ fn learn(lessons: &Lessons, net: &Net, train: &Labelled, device: &Device) -> Res
         let value = f64::from(loss.clone().into_scalar::<f32>());
         ensure!(value.is_finite(), "the classifier's loss is {value} at step {}", step + 1);
         let mut gradients = loss.backward();
-        state.update(&tracked, &mut gradients, &optimisation);
+        let gradients = tracked.tensors().iter().map(|t| t.grad_remove(&mut gradients)).collect();
+        state.update(gradients, &optimisation).context("classifier")?;
         let mean = smoothed.map_or(value, |old: f64| old + 0.02 * (value - old));
         smoothed = Some(mean);
         if spoke.elapsed() >= SPEAK_EVERY {

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod jpeg;
+pub mod program;
 
 use std::path::{Path, PathBuf};
 
