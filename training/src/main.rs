@@ -1,5 +1,7 @@
 //! The command line of the training crate.
 
+mod judge_command;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +12,7 @@ use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
 use ddpm_train::fit::{self, End};
 use ddpm_train::{export, interrupt, ops, sample, step};
+use judge_command::{ClassifierArgs, EvalArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -57,6 +60,10 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         steps: usize,
     },
+    /// Judge a checkpoint: distances to the training images, classes, copies, steps. An HTML report.
+    Eval(Box<EvalArgs>),
+    /// Train the classifier that eval judges with.
+    Classifier(ClassifierArgs),
     /// Draw a grid of samples from a checkpoint.
     Sample {
         /// A checkpoint written by fit.
@@ -118,6 +125,14 @@ fn run(command: Command) -> Result<ExitCode> {
             for seconds in step::time(&config, steps, &device)? {
                 println!("{seconds}");
             }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Eval(arguments) => {
+            arguments.run(&device)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Classifier(arguments) => {
+            arguments.run(&device)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Sample { checkpoint, out, count, sampler, steps, seed, class, guidance } => {

@@ -149,7 +149,9 @@ impl Artist {
                     way.steps
                 );
                 planes.extend_from_slice(run.sample());
-                asked.extend((self.classes > 0).then_some(class).into_iter().flat_map(|c| vec![c; n]));
+                asked.extend(
+                    (self.classes > 0).then_some(class).into_iter().flat_map(|c| vec![c; n]),
+                );
                 done += n;
             }
         }
@@ -171,5 +173,7 @@ fn deal(labels: &[usize], classes: usize) -> Vec<usize> {
         by_class[label].push(place);
     }
     let longest = by_class.iter().map(Vec::len).max().unwrap_or(0);
-    (0..longest).flat_map(|i| by_class.iter().filter_map(move |places| places.get(i).copied())).collect()
+    (0..longest)
+        .flat_map(|i| by_class.iter().filter_map(move |places| places.get(i).copied()))
+        .collect()
 }

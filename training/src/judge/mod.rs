@@ -6,12 +6,18 @@
 //!
 //! This module must not know how a model is trained: it takes checkpoints.
 
+pub mod charts;
 pub mod classifier;
 pub mod clusters;
 pub mod distance;
+pub mod draw;
 pub mod eigen;
+pub mod eval;
 pub mod faults;
 pub mod images;
+pub mod neighbours;
 pub mod net;
+pub mod report;
+pub mod results;
 pub mod split;
 pub mod teach;
