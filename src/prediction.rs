@@ -107,7 +107,7 @@ pub(crate) fn epsilon_of_x0((p_x, p_m): (f64, f64), alpha_bar: f64) -> (f64, f64
 }
 
 /// (c_x0, c_x) of mu = c_x0 x_0 + c_x x_t, the mean of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, eq. 7).
-fn posterior_mean_coefficients(alpha_bar: f64, before: f64) -> (f64, f64) {
+pub fn posterior_mean_coefficients(alpha_bar: f64, before: f64) -> (f64, f64) {
     let alpha = alpha_bar / before;
     (
         before.sqrt() * (1.0 - alpha) / (1.0 - alpha_bar),

@@ -31,8 +31,10 @@ pub enum Purpose {
     Augment = 7,
     /// Which training examples lose their class. The row is the training step.
     LabelDropout = 8,
+    /// The noise that all pixels of a channel of a training example share. The row is the training step.
+    NoiseOffset = 9,
     /// What the classifier of `ddpm-train eval` learns from: faults, splits and first centres.
-    Judge = 9,
+    Judge = 10,
 }
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

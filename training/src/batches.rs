@@ -16,6 +16,8 @@ use crate::data::{Dataset, Order};
 
 /// What a step of training is computed from.
 pub struct Batch {
+    /// x_0, `[n, h, w, c]` in [-1, 1].
+    pub x0: Tensor<4>,
     /// x_t, `[n, h, w, c]`.
     pub noisy: Tensor<4>,
     /// What the network should give, `[n, h, w, c]`.
@@ -63,28 +65,55 @@ impl<'a> Batches<'a> {
         let offset = (first * item) as u64;
         let purpose = Purpose::TrainNoise;
         rng::fill_standard_normal_from(seed, purpose, step as u32, offset, &mut noise);
+        self.share_noise(step, first, &mut noise);
+        let mut x0 = vec![0.0; n * item];
         let (mut noisy, mut target) = (vec![0.0; n * item], vec![0.0; n * item]);
         let (mut timesteps, mut labels) = (Vec::with_capacity(n), Vec::new());
-        let mut image = vec![0.0; item];
         for i in 0..n {
             let number = first + i;
             let view = View::random(&self.config.data, seed, step, number);
             let index = self.order.image(step * images + number);
-            self.data.copy_image(index, view, &mut image);
+            let image = &mut x0[i * item..][..item];
+            self.data.copy_image(index, view, image);
             labels.extend(self.label(index, step, number));
             let t = self.timestep(step, number);
             let noise = &noise[i * item..][..item];
-            self.schedule.add_noise(&image, noise, t, &mut noisy[i * item..][..item])?;
+            self.schedule.add_noise(image, noise, t, &mut noisy[i * item..][..item])?;
             let (c_x0, c_noise) = self.prediction.target_coefficients(&self.schedule, t)?;
             let (c_x0, c_noise) = (c_x0 as f32, c_noise as f32);
-            for ((target, x0), noise) in target[i * item..].iter_mut().zip(&image).zip(noise) {
+            for ((target, x0), noise) in target[i * item..].iter_mut().zip(image.iter()).zip(noise)
+            {
                 *target = c_x0 * x0 + c_noise * noise;
             }
             timesteps.push(t as f64);
         }
         let tensor =
             |values| Tensor::from_data(TensorData::new(values, [n, h, w, channels]), &self.device);
-        Ok(Batch { noisy: tensor(noisy), target: tensor(target), timesteps, labels })
+        let (x0, noisy, target) = (tensor(x0), tensor(noisy), tensor(target));
+        Ok(Batch { x0, noisy, target, timesteps, labels })
+    }
+
+    /// Adds to the noise of the items from `first` on, `[n, h, w, c]`, a normal value for each channel of
+    /// each item, times `loss.noise_offset` (Guttenberg 2023, "Diffusion with offset noise").
+    fn share_noise(&self, step: usize, first: usize, noise: &mut [f32]) {
+        let strength = self.config.loss.noise_offset as f32;
+        if strength == 0.0 {
+            return;
+        }
+        let (n, channels) = (self.config.train.batch, self.config.data.channels());
+        let mut shared = vec![0.0; n * channels];
+        let offset = (first * channels) as u64;
+        let purpose = Purpose::NoiseOffset;
+        rng::fill_standard_normal_from(self.config.seed, purpose, step as u32, offset, &mut shared);
+        let items = noise.chunks_exact_mut(noise.len() / n).zip(shared.chunks_exact(channels));
+        for (item, shared) in items {
+            for pixel in item.chunks_exact_mut(channels) {
+                pixel
+                    .iter_mut()
+                    .zip(shared)
+                    .for_each(|(noise, shared)| *noise += strength * shared);
+            }
+        }
     }
 
     /// The label of image `index` as item `item` of a step, or that of no class; none without classes.

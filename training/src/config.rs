@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::data::config::DataConfig;
 use crate::network::{Network, UNetConfig};
+pub use crate::objective::LossConfig;
+use crate::objective::Objective;
 
 /// Everything that decides what a run computes. See `training/configs/portraits.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +24,8 @@ pub struct Config {
     pub data: DataConfig,
     pub model: UNetConfig,
     pub diffusion: DiffusionConfig,
+    #[serde(default)]
+    pub loss: LossConfig,
     pub train: TrainConfig,
     pub report: ReportConfig,
 }
@@ -35,8 +39,8 @@ pub struct DiffusionConfig {
     pub beta_start: f64,
     pub beta_end: f64,
     pub num_train_timesteps: usize,
-    /// fixed_small (the default), fixed_large, or learned_range: then the network has twice the
-    /// channels, and learns the variance too (Nichol and Dhariwal 2021, section 3.1).
+    /// fixed_small (the default), fixed_large, or learned_range or learned: then the network has twice
+    /// the channels, and learns the variance too (Nichol and Dhariwal 2021, section 3.1).
     #[serde(default = "fixed_small")]
     pub variance_type: String,
     /// Whether the betas are rescaled to end in pure noise (Lin et al. 2024, algorithm 1).
@@ -122,7 +126,8 @@ impl Config {
         let Self { data, train, report, .. } = self;
         data.validate()?;
         self.model.validate(data.width, data.height)?;
-        self.model_config()?;
+        self.loss.validate()?;
+        Objective::new(self)?;
         ensure!(
             (1..=u32::MAX as usize).contains(&train.steps),
             "train.steps is {}, expected 1 to {}",

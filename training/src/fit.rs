@@ -166,6 +166,7 @@ fn same_run(a: &Config, b: &Config) -> bool {
     a.seed == b.seed
         && a.model == b.model
         && a.diffusion == b.diffusion
+        && a.loss == b.loss
         && a.train == b.train
         && a.data.same_images(&b.data)
 }

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use crate::batches::Batches;
 use crate::config::Config;
 use crate::fit::read_data;
-use crate::objective;
+use crate::objective::Objective;
 use crate::optimizer::TrainState;
 use crate::parameters::{Parameters, specs};
 
@@ -47,6 +47,7 @@ pub fn gradients(
     step: usize,
     parameters: &Parameters,
 ) -> Result<(f64, Vec<Option<Tensor<1>>>)> {
+    let objective = Objective::new(config)?;
     let parts = config.train.accumulate;
     let share = 1.0 / parts as f64;
     let mut mean = 0.0;
@@ -54,7 +55,7 @@ pub fn gradients(
     for part in 0..parts {
         let batch = batches.batch(step, part)?;
         let tracked = parameters.tracked();
-        let loss = objective::loss(config, &tracked, &batch);
+        let loss = objective.loss(&tracked, &batch).total;
         mean += f64::from(loss.clone().into_scalar::<f32>()) * share;
         let loss = if parts > 1 { loss * share } else { loss };
         let mut gradients = loss.backward();
