@@ -22,3 +22,4 @@ pub mod picture;
 pub mod progress;
 pub mod sample;
 pub mod step;
+pub mod unet_config;

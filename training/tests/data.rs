@@ -1,12 +1,14 @@
-//! Sheets as people have them: every PNG colour type, and files that are no sheet.
+//! Sheets as people have them: every PNG colour type, and files that are no sheet; IDX files.
 
 mod common;
+
+use std::io::Write;
 
 use common::{folder, with_png_size, write_png};
 use ddpm_train::config::DataConfig;
 use ddpm_train::data::Dataset;
 use ddpm_train::data::augment::View;
-use ddpm_train::data::config::Color;
+use ddpm_train::data::config::{Color, Fit, OnBadFile, Pixels};
 use png::{BitDepth, ColorType};
 
 fn read(path: &std::path::Path) -> anyhow::Result<Dataset> {
@@ -98,4 +100,130 @@ fn files_that_are_no_sheet_are_refused_by_name() {
 
     std::fs::write(&path, with_png_size(&whole, 60000, 60000)).unwrap();
     refuse("60000x60000 pixels, expected at most 16384");
+}
+
+/// An IDX file of bytes.
+fn idx(sizes: &[u32], values: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 8, sizes.len() as u8];
+    bytes.extend(sizes.iter().flat_map(|size| size.to_be_bytes()));
+    bytes.extend(values);
+    bytes
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Three images of 3x2 pixels with the labels 0, 2 and 2, in a folder of their own.
+fn idx_config(name: &str, zip: fn(&[u8]) -> Vec<u8>) -> DataConfig {
+    let folder = folder(name);
+    let (images, labels) = (folder.join("images"), folder.join("labels"));
+    let values: Vec<u8> = (0..18).map(|i| i * 10).collect();
+    std::fs::write(&images, zip(&idx(&[3, 2, 3], &values))).unwrap();
+    std::fs::write(&labels, zip(&idx(&[3], &[0, 2, 2]))).unwrap();
+    DataConfig {
+        idx: Some(images),
+        idx_labels: Some(labels),
+        color: Pixels::Gray,
+        width: 3,
+        height: 2,
+        ..DataConfig::default()
+    }
+}
+
+fn pixels(data: &Dataset, index: usize, item: usize) -> Vec<u8> {
+    let mut values = vec![f32::NAN; item];
+    data.copy_image(index, View::default(), &mut values);
+    values.into_iter().map(ddpm::image::to_byte).collect()
+}
+
+#[test]
+fn idx_files_are_read_gzipped_or_not() {
+    for (name, zip) in
+        [("data_idx", (|bytes| bytes.to_vec()) as fn(&[u8]) -> Vec<u8>), ("data_idx_zipped", gzip)]
+    {
+        let config = idx_config(name, zip);
+        let data = Dataset::read(&config).unwrap();
+        assert_eq!((data.len(), data.labels()), (3, &[0, 2, 2][..]));
+        assert_eq!(data.class_names(), ["0", "1", "2"]);
+        assert_eq!(pixels(&data, 1, 6), [60, 70, 80, 90, 100, 110]);
+        let notes = data.notes().join("\n");
+        assert!(notes.contains("no image has the label of 1"), "{notes}");
+        assert!(notes.contains("3 classes, with images each: 0 (1), 1 (0), 2 (2)"), "{notes}");
+
+        let named = DataConfig {
+            class_names: ["a", "b", "c", "d"].map(String::from).to_vec(),
+            ..config.clone()
+        };
+        assert_eq!(Dataset::read(&named).unwrap().class_names(), ["a", "b", "c", "d"]);
+        let unlabelled = DataConfig { idx_labels: None, ..config.clone() };
+        assert_eq!(Dataset::read(&unlabelled).unwrap().labels(), [0u32; 0]);
+        // Padded with black, a middle row of its own.
+        let padded = DataConfig { fit: Some(Fit::Pad), height: 4, ..config.clone() };
+        let padded = pixels(&Dataset::read(&padded).unwrap(), 0, 12);
+        assert_eq!(padded, [0, 0, 0, 0, 10, 20, 30, 40, 50, 0, 0, 0]);
+        let rgb = DataConfig { color: Pixels::Rgb, ..config };
+        assert_eq!(pixels(&Dataset::read(&rgb).unwrap(), 0, 18)[..6], [0, 0, 0, 10, 10, 10]);
+    }
+}
+
+#[test]
+fn files_that_are_no_idx_are_refused_by_name() {
+    let config = idx_config("data_idx_bad", |bytes| bytes.to_vec());
+    let (images, labels) = (config.idx.clone().unwrap(), config.idx_labels.clone().unwrap());
+    let refuse = |path: &std::path::Path, bytes: &[u8], part: &str| {
+        let whole = std::fs::read(path).unwrap();
+        std::fs::write(path, bytes).unwrap();
+        let Err(error) = Dataset::read(&config) else { panic!("read where {part:?} was expected") };
+        let (message, name) = (format!("{error:#}"), path.file_name().unwrap().to_string_lossy());
+        assert!(message.contains(&*name) && message.contains(part), "{message}");
+        std::fs::write(path, whole).unwrap();
+    };
+    let good = idx(&[3, 2, 3], &[0; 18]);
+    let with = |index: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[index] = byte;
+        bytes
+    };
+    refuse(&images, &[], "cut short in the header");
+    refuse(&images, &good[..9], "cut short in the header");
+    refuse(&images, b"a text", "no IDX file: the magic number is 0x61207465, expected 0x00000803");
+    refuse(&images, &with(2, 0x0d), "values that are no unsigned bytes");
+    refuse(&images, &idx(&[3], &[0; 3]), "values in 1 dimensions, expected 3");
+    refuse(&images, &good[..33], "33 bytes, expected 34 by its header");
+    refuse(&images, &[&good[..], &[0]].concat(), "35 bytes, expected 34 by its header");
+    refuse(&images, &idx(&[0, 2, 3], &[]), "holds no image");
+    refuse(&images, &idx(&[3, 0, 3], &[]), "images of 3x0 pixels");
+    refuse(&images, &idx(&[u32::MAX; 3], &[0; 18]), "expected more than there can be");
+    refuse(&images, &gzip(&good[..33]), "cut short in image 2 of 3");
+    refuse(&images, &gzip(&[&good[..], &[0]].concat()), "bytes behind the last value");
+    let zipped = gzip(&good);
+    refuse(&images, &zipped[..zipped.len() - 2], "cannot read its end");
+    refuse(&images, &zipped[..zipped.len() / 2], "cannot read");
+    // A small file that claims much takes no memory for it.
+    let claims = |sizes: [u32; 3]| gzip(&idx(&sizes, &[0; 18]));
+    refuse(&images, &claims([u32::MAX, 2, 3]), "take 24576 MiB of memory");
+    refuse(&images, &claims([3, 60000, 60000]), "images of 60000x60000 pixels");
+    refuse(&images, &claims([1_000_000, 4096, 4096]), "cut short in image 0");
+    refuse(&labels, &idx(&[2], &[0, 1]), "2 labels for 3 images");
+    refuse(&labels, &good, "values in 3 dimensions, expected 1");
+    refuse(&labels, &gzip(&idx(&[3], &[0, 1])), "cut short in the 3 labels");
+    Dataset::read(&config).unwrap();
+
+    let refused = |config: DataConfig, part: &str| {
+        let Err(error) = Dataset::read(&config) else { panic!("read where {part:?} was expected") };
+        assert!(format!("{error:#}").contains(part), "{error:#}");
+    };
+    let names = vec!["a".to_string(), "b".to_string()];
+    refused(DataConfig { class_names: names, ..config.clone() }, "has the label 2, but");
+    refused(
+        DataConfig { classes: true, idx_labels: None, ..config.clone() },
+        "data.classes is true without data.idx_labels",
+    );
+    let folder = Some(images.clone());
+    refused(DataConfig { folder, ..config.clone() }, "both folder and idx");
+    refused(DataConfig { idx: None, folder: Some(labels), ..config.clone() }, "for data.idx");
+    refused(DataConfig { on_bad_file: Some(OnBadFile::Skip), ..config }, "an idx file is one file");
 }

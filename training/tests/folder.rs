@@ -325,7 +325,7 @@ fn folders_without_a_picture_are_refused_by_name() {
     }
     let message =
         refused(&DataConfig { memory_mib: Some(1), ..DataConfig::folder(&folder, 1024, 1024) });
-    assert!(message.contains("1 files as 1024x1024 pixels take 3 MiB"), "{message}");
+    assert!(message.contains("1 images as 1024x1024 pixels take 3 MiB"), "{message}");
 }
 
 #[test]

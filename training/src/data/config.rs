@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-/// Where the images are: exactly one of `folder` and `sheet`.
+/// Where the images are: exactly one of `folder`, `sheet` and `idx`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
@@ -16,6 +16,12 @@ pub struct DataConfig {
     /// A picture of tiles, row after row; relative to the configuration file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sheet: Option<PathBuf>,
+    /// A file of gray images in MNIST's format, gzipped or not; relative to the configuration file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idx: Option<PathBuf>,
+    /// The labels of the images of `idx`, which then have classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idx_labels: Option<PathBuf>,
     /// Width of the model's images, and of a tile, in pixels.
     pub width: usize,
     /// Height of the model's images, and of a tile, in pixels.
@@ -29,19 +35,20 @@ pub struct DataConfig {
     /// The names of the classes, in the order of their labels. Read from the data if not given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class_names: Vec<String>,
-    /// What transparent pixels lie on: white in a folder, black in a sheet, if not given.
+    /// What transparent pixels lie on, and what pads: white in a folder, black else, if not given. Not for
+    /// rgba, whose padding is transparent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub background: Option<Color>,
-    /// How the pictures of a folder come to the model's size; crop if not given.
+    /// How the pictures of a folder or of `idx` come to the model's size; crop if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fit: Option<Fit>,
-    /// How the pixels of a folder's pictures are scaled; triangle if not given.
+    /// How their pixels are scaled; triangle if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
     /// What happens when a file of a folder is no picture; skip if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_bad_file: Option<OnBadFile>,
-    /// Most memory that the images of a folder may take, in MiB; 4096 if not given.
+    /// Most memory that the images of a folder or of `idx` may take, in MiB; 4096 if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u64>,
     /// Whether every other image, at random, is shown mirrored left to right.
@@ -168,6 +175,7 @@ impl fmt::Display for Color {
 pub enum Source<'a> {
     Folder(&'a Path),
     Sheet(&'a Path),
+    Idx { images: &'a Path, labels: Option<&'a Path> },
 }
 
 impl DataConfig {
@@ -186,20 +194,31 @@ impl DataConfig {
         self.color.channels()
     }
 
+    /// Whether the images have classes.
+    pub fn has_classes(&self) -> bool {
+        self.classes || self.idx_labels.is_some()
+    }
+
     pub fn source(&self) -> Result<Source<'_>> {
-        match (&self.folder, &self.sheet) {
-            (Some(folder), None) => Ok(Source::Folder(folder)),
-            (None, Some(sheet)) => Ok(Source::Sheet(sheet)),
-            (None, None) => bail!(
+        match (&self.folder, &self.sheet, &self.idx) {
+            (Some(folder), None, None) => Ok(Source::Folder(folder)),
+            (None, Some(sheet), None) => Ok(Source::Sheet(sheet)),
+            (None, None, Some(images)) => {
+                Ok(Source::Idx { images, labels: self.idx_labels.as_deref() })
+            }
+            (None, None, None) => bail!(
                 "data: neither folder nor sheet, expected folder = \"my_pictures\", or a sheet of tiles"
             ),
-            (Some(_), Some(_)) => bail!("data: both folder and sheet, expected one of them"),
+            (_, Some(_), Some(_)) => bail!("data: both sheet and idx, expected one of them"),
+            (Some(_), Some(_), _) => bail!("data: both folder and sheet, expected one of them"),
+            (Some(_), _, Some(_)) => bail!("data: both folder and idx, expected one of them"),
         }
     }
 
     /// Makes paths relative to `base` relative to the current folder.
     pub fn resolve(&mut self, base: &Path) {
-        for path in [&mut self.folder, &mut self.sheet].into_iter().flatten() {
+        let paths = [&mut self.folder, &mut self.sheet, &mut self.idx, &mut self.idx_labels];
+        for path in paths.into_iter().flatten() {
             *path = base.join(&*path);
         }
     }
@@ -211,17 +230,12 @@ impl DataConfig {
             (1..=1024).contains(&w) && (1..=1024).contains(&h),
             "data: images of {w}x{h} pixels, expected 1 to 1024 each way"
         );
-        if let Source::Sheet(_) = self.source()? {
-            let given = [
-                ("fit", self.fit.is_some()),
-                ("filter", self.filter.is_some()),
-                ("on_bad_file", self.on_bad_file.is_some()),
-                ("memory_mib", self.memory_mib.is_some()),
-            ];
-            if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
-                bail!("data.{name} is for a folder; the tiles of a sheet are taken as they are");
-            }
-        }
+        self.validate_for_source()?;
+        self.validate_classes()?;
+        ensure!(
+            self.color != Pixels::Rgba || self.background.is_none(),
+            "data.background is for gray and rgb; the transparent pixels of rgba stay transparent"
+        );
         ensure!(
             self.shift <= w.min(h) / 2,
             "data.shift is {}, expected at most half of the {w}x{h} pixels of an image",
@@ -231,10 +245,67 @@ impl DataConfig {
         Ok(())
     }
 
+    /// Refuses what another source takes.
+    fn validate_for_source(&self) -> Result<()> {
+        let sized = [("fit", self.fit.is_some()), ("filter", self.filter.is_some())];
+        let memory = ("memory_mib", self.memory_mib.is_some());
+        let bad_file = ("on_bad_file", self.on_bad_file.is_some());
+        let refuse =
+            |given: &[(&str, bool)], why: &str| match given.iter().find(|(_, given)| *given) {
+                Some((name, _)) => bail!("data.{name} is for {why}"),
+                None => Ok(()),
+            };
+        match self.source()? {
+            Source::Folder(_) => {}
+            Source::Sheet(_) => refuse(
+                &[sized[0], sized[1], bad_file, memory],
+                "a folder; the tiles of a sheet are taken as they are",
+            )?,
+            Source::Idx { .. } => refuse(&[bad_file], "a folder; an idx file is one file")?,
+        }
+        match self.source()? {
+            Source::Idx { .. } => Ok(()),
+            _ => refuse(&[("idx_labels", self.idx_labels.is_some())], "data.idx"),
+        }
+    }
+
+    fn validate_classes(&self) -> Result<()> {
+        match self.source()? {
+            Source::Sheet(_) => ensure!(
+                !self.classes,
+                "data.classes is for a folder of folders, or idx; the tiles of a sheet have none"
+            ),
+            Source::Idx { labels: None, .. } => ensure!(
+                !self.classes,
+                "data.classes is true without data.idx_labels, the file of the labels"
+            ),
+            _ => {}
+        }
+        let names = &self.class_names;
+        ensure!(
+            names.is_empty() || self.has_classes(),
+            "data.class_names is given without data.classes = true"
+        );
+        for (i, name) in names.iter().enumerate() {
+            ensure!(!name.is_empty(), "data.class_names has an empty name");
+            ensure!(!names[..i].contains(name), "data.class_names has {name:?} twice");
+        }
+        Ok(())
+    }
+
     /// Whether two configurations make the same images of the same files.
     pub fn same_images(&self, other: &Self) -> bool {
-        let rest =
-            |config: &Self| Self { folder: None, sheet: None, memory_mib: None, ..config.clone() };
-        self.folder.is_some() == other.folder.is_some() && rest(self) == rest(other)
+        let rest = |config: &Self| Self {
+            folder: None,
+            sheet: None,
+            idx: None,
+            idx_labels: None,
+            memory_mib: None,
+            ..config.clone()
+        };
+        let kind = |config: &Self| {
+            [&config.folder, &config.sheet, &config.idx, &config.idx_labels].map(Option::is_some)
+        };
+        kind(self) == kind(other) && rest(self) == rest(other)
     }
 }

@@ -1,38 +1,42 @@
-//! One file to one RGB picture, whatever it holds: the format by content, bounded, the right way up.
+//! One file to one picture, whatever it holds: the format by content, bounded, the right way up.
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use super::config::Color;
+use super::channels;
+use super::config::{Color, Pixels};
 use super::jpeg;
 
 /// The largest side of a picture, in pixels.
 const MAX_SIDE: u32 = 16384;
 /// The largest file.
 const MAX_FILE: u64 = 512 << 20;
-/// Decoded pictures larger than this are decoded one at a time, so that memory does not grow with
-/// the cores.
+/// Decoded pictures larger than this are in memory one at a time, so that it does not grow with the
+/// cores.
 const LARGE: u64 = 128 << 20;
 
 const EXPECTED: &str = "expected PNG, JPEG, WebP, GIF, BMP or TGA";
 
 /// A decoded picture.
-pub struct Picture {
-    /// Composited onto the background.
-    pub rgb: RgbImage,
+pub struct Picture<'a> {
+    /// With the channels asked for, of bytes.
+    pub image: DynamicImage,
     /// Whether no pixel of it can be seen.
     pub invisible: bool,
+    /// Held while a large picture is in memory.
+    _turn: Option<MutexGuard<'a, ()>>,
 }
 
 /// What pictures are decoded with; shared by all threads.
 pub struct Decoder {
+    pixels: Pixels,
     background: Color,
     /// Bytes of a decoded picture, at most.
     max_bytes: u64,
@@ -40,12 +44,13 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    pub fn new(background: Color, max_bytes: u64) -> Self {
-        Self { background, max_bytes, large: Mutex::new(()) }
+    /// Pictures become `pixels`; where that is without alpha, on `background`.
+    pub fn new(pixels: Pixels, background: Color, max_bytes: u64) -> Self {
+        Self { pixels, background, max_bytes, large: Mutex::new(()) }
     }
 
     /// Reads and decodes a file. Of an animation it is the first frame.
-    pub fn read(&self, path: &Path) -> Result<Picture> {
+    pub fn read(&self, path: &Path) -> Result<Picture<'_>> {
         let bytes = read_file(path)?;
         let format = format_of(&bytes, path)?;
         // Decoders are other people's code and fed with other people's files.
@@ -53,7 +58,7 @@ impl Decoder {
             .unwrap_or_else(|_| Err(anyhow!("the decoder gave up on this {format:?} file")))
     }
 
-    fn decode(&self, bytes: &[u8], format: ImageFormat) -> Result<Picture> {
+    fn decode(&self, bytes: &[u8], format: ImageFormat) -> Result<Picture<'_>> {
         let damaged = |error: ImageError| match error {
             ImageError::Unsupported(error) => anyhow!("{error}"),
             error => anyhow!("damaged or cut short ({error})"),
@@ -85,19 +90,8 @@ impl Decoder {
             ensure!(jpeg::is_whole(bytes), "damaged or cut short (a JPEG without its end)");
         }
         image.apply_orientation(orientation);
-        Ok(self.composite(image))
-    }
-
-    fn composite(&self, image: DynamicImage) -> Picture {
-        if !image.color().has_alpha() {
-            return Picture { rgb: image.into_rgb8(), invisible: false };
-        }
-        let rgba = image.into_rgba8();
-        let mut rgb = RgbImage::new(rgba.width(), rgba.height());
-        for (over, out) in rgba.pixels().zip(rgb.pixels_mut()) {
-            out.0 = self.background.under(over.0);
-        }
-        Picture { rgb, invisible: rgba.pixels().all(|pixel| pixel.0[3] == 0) }
+        let (image, invisible) = channels::convert(image, self.pixels, self.background);
+        Ok(Picture { image, invisible, _turn })
     }
 }
 

@@ -6,14 +6,15 @@ use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
-use super::config::{Color, DataConfig, OnBadFile};
+use super::classes::{self, Classes};
+use super::config::{Color, DataConfig, OnBadFile, Pixels};
 use super::decode::Decoder;
 use super::list::Listing;
 use super::resize::Resizer;
+use super::{Images, reserve};
 
 /// The largest decoded picture; 8192 x 8192 pixels with alpha.
 const MAX_BYTES: u64 = 256 << 20;
-const DEFAULT_MEMORY_MIB: u64 = 4096;
 /// Names in a list; the rest is counted.
 const MAX_NAMES: usize = 50;
 
@@ -24,8 +25,8 @@ struct Remarks {
     enlarged: bool,
 }
 
-/// The images of a folder, and lines of text about its files.
-pub fn read(folder: &Path, config: &DataConfig) -> Result<(Vec<u8>, Vec<String>)> {
+/// The images of a folder, their classes, and lines of text about its files.
+pub fn read(folder: &Path, config: &DataConfig) -> Result<Images> {
     let shown = folder.display();
     let listing = Listing::read(folder).with_context(|| format!("{shown}"))?;
     let item = config.width * config.height * config.channels();
@@ -33,25 +34,21 @@ pub fn read(folder: &Path, config: &DataConfig) -> Result<(Vec<u8>, Vec<String>)
     let mut pixels = reserve(files.len(), item, config).with_context(|| format!("{shown}"))?;
 
     let background = config.background.unwrap_or(Color::WHITE);
-    let decoder = Decoder::new(background, MAX_BYTES);
-    let resizer = Resizer {
-        width: config.width as u32,
-        height: config.height as u32,
-        fit: config.fit.unwrap_or_default(),
-        filter: config.filter.unwrap_or_default(),
-        background,
-    };
+    let decoder = Decoder::new(config.color, background, MAX_BYTES);
+    let resizer = Resizer::new(config, background);
     let bar = ProgressBar::new(files.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} pictures read") {
         bar.set_style(style);
     }
-    let results: Vec<Result<Remarks>> = pixels
+    let results: Vec<Result<(Remarks, Option<String>)>> = pixels
         .par_chunks_exact_mut(item)
         .zip(files)
         .map(|(out, path)| {
-            let remarks = read_picture(path, &decoder, &resizer, out);
+            let class = config.classes.then(|| classes::class_of(path, folder)).transpose();
+            let read =
+                class.and_then(|class| Ok((read_picture(path, &decoder, &resizer, out)?, class)));
             bar.inc(1);
-            remarks
+            read
         })
         .collect();
     bar.finish_and_clear();
@@ -60,9 +57,11 @@ pub fn read(folder: &Path, config: &DataConfig) -> Result<(Vec<u8>, Vec<String>)
     let mut bad: Vec<String> =
         listing.unreadable.iter().map(|(path, why)| format!("{}: {why}", name(path))).collect();
     let (mut invisible, mut enlarged, mut good) = (Vec::new(), 0, 0);
+    let mut class_names: Vec<&str> = Vec::new();
     for (i, (path, result)) in files.iter().zip(&results).enumerate() {
         match result {
-            Ok(remarks) => {
+            Ok((remarks, class)) => {
+                class_names.extend(class.as_deref());
                 pixels.copy_within(i * item..(i + 1) * item, good * item);
                 good += 1;
                 enlarged += usize::from(remarks.enlarged);
@@ -90,11 +89,27 @@ pub fn read(folder: &Path, config: &DataConfig) -> Result<(Vec<u8>, Vec<String>)
         notes.push(format!("{shown}: {count} and left out{}", list(&bad)));
     }
     if !invisible.is_empty() {
-        notes.push(format!(
-            "{shown}: {} wholly transparent, so nothing but the background {background}{}",
-            invisible.len(),
-            list(&invisible)
-        ));
+        let so = match config.color {
+            Pixels::Rgba => String::new(),
+            _ => format!(", so nothing but the background {background}"),
+        };
+        let count = invisible.len();
+        notes.push(format!("{shown}: {count} wholly transparent{so}{}", list(&invisible)));
+    }
+    let mut classes = Classes::default();
+    if config.classes {
+        classes =
+            Classes::of(&class_names, &config.class_names).with_context(|| format!("{shown}"))?;
+        let empty: Vec<String> =
+            classes::empty(&listing.folders, &classes).into_iter().map(name).collect();
+        if !empty.is_empty() {
+            let count = empty.len();
+            notes.push(format!(
+                "{shown}: {count} folders without a picture, so no classes{}",
+                list(&empty)
+            ));
+        }
+        notes.push(format!("{shown}: {}", classes.note()));
     }
     if enlarged > 0 {
         notes.push(format!(
@@ -102,26 +117,7 @@ pub fn read(folder: &Path, config: &DataConfig) -> Result<(Vec<u8>, Vec<String>)
             config.width, config.height
         ));
     }
-    Ok((pixels, notes))
-}
-
-/// Memory for as many images as there are files, refused where that is too much.
-fn reserve(count: usize, item: usize, config: &DataConfig) -> Result<Vec<u8>> {
-    let limit = config.memory_mib.unwrap_or(DEFAULT_MEMORY_MIB);
-    let needed = count as u64 * item as u64;
-    let mib = needed.div_ceil(1 << 20);
-    ensure!(
-        mib <= limit && u32::try_from(count).is_ok(),
-        "{count} files as {}x{} pixels take {mib} MiB of memory, expected at most {limit} (data.memory_mib)",
-        config.width,
-        config.height
-    );
-    let mut pixels = Vec::new();
-    pixels
-        .try_reserve_exact(needed as usize)
-        .with_context(|| format!("{count} pictures take {mib} MiB of memory"))?;
-    pixels.resize(needed as usize, 0);
-    Ok(pixels)
+    Ok(Images { pixels, classes, notes })
 }
 
 fn read_picture(
@@ -131,13 +127,10 @@ fn read_picture(
     out: &mut [u8],
 ) -> Result<Remarks> {
     let picture = decoder.read(path)?;
-    let (width, height) = picture.rgb.dimensions();
-    let rgb = resizer.resize(picture.rgb)?;
-    out.copy_from_slice(rgb.as_raw());
-    Ok(Remarks {
-        invisible: picture.invisible,
-        enlarged: width < resizer.width || height < resizer.height,
-    })
+    let (invisible, width, height) =
+        (picture.invisible, picture.image.width(), picture.image.height());
+    out.copy_from_slice(resizer.resize(picture.image)?.as_bytes());
+    Ok(Remarks { invisible, enlarged: width < resizer.width || height < resizer.height })
 }
 
 fn found(files: usize, hidden: usize) -> String {

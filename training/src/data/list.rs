@@ -13,6 +13,8 @@ use anyhow::{Context, Result, ensure};
 pub struct Listing {
     /// In natural order: 2 before 10, a folder's files where its name stands.
     pub files: Vec<PathBuf>,
+    /// The folders directly in it, in the same order.
+    pub folders: Vec<PathBuf>,
     /// Folders that could not be read, and why.
     pub unreadable: Vec<(PathBuf, String)>,
     /// Files and folders left out because the system keeps them, not the user.
@@ -30,11 +32,11 @@ impl Listing {
             "is a file, expected a folder of pictures (a sheet of tiles is given as data.sheet)"
         );
         let mut listing = Self::default();
-        listing.enter(folder).context("cannot read the folder")?;
+        listing.enter(folder, true).context("cannot read the folder")?;
         Ok(listing)
     }
 
-    fn enter(&mut self, folder: &Path) -> std::io::Result<()> {
+    fn enter(&mut self, folder: &Path, top: bool) -> std::io::Result<()> {
         if !self.seen.insert(fs::canonicalize(folder)?) {
             return Ok(());
         }
@@ -56,7 +58,12 @@ impl Listing {
             if !path.is_dir() {
                 // A link to nothing too: it is listed with the bad files then.
                 self.files.push(path);
-            } else if let Err(error) = self.enter(&path) {
+                continue;
+            }
+            if top {
+                self.folders.push(path.clone());
+            }
+            if let Err(error) = self.enter(&path, false) {
                 self.unreadable.push((path, format!("cannot read the folder: {error}")));
             }
         }

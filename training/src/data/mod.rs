@@ -4,51 +4,54 @@
 //! networks or noise.
 
 pub mod augment;
+mod channels;
+mod classes;
 pub mod config;
 mod decode;
 mod folder;
+mod idx;
 mod jpeg;
 mod list;
 mod order;
 mod resize;
 mod sheet;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 use augment::View;
+use classes::Classes;
 use config::{DataConfig, Source};
 pub use order::Order;
 
-/// Images of one size, `[n, h, w, channels]`, as bytes.
-pub struct Dataset {
+/// What a source gives.
+#[derive(Default)]
+struct Images {
+    /// `[n, h, w, channels]`.
     pixels: Vec<u8>,
-    labels: Vec<u32>,
-    class_names: Vec<String>,
-    channels: usize,
-    width: usize,
-    height: usize,
+    classes: Classes,
     notes: Vec<String>,
 }
 
+/// Images of one size, as bytes.
+pub struct Dataset {
+    images: Images,
+    channels: usize,
+    width: usize,
+    height: usize,
+}
+
 impl Dataset {
-    /// Reads the folder or the sheet. Decodes every file, on all cores, and returns when all is done.
+    /// Reads the folder, the sheet or the IDX file. Decodes every file, on all cores, and returns when
+    /// all is done.
     pub fn read(config: &DataConfig) -> Result<Self> {
         config.validate()?;
-        let (pixels, notes) = match config.source()? {
+        let images = match config.source()? {
             Source::Folder(path) => folder::read(path, config)?,
-            Source::Sheet(path) => (sheet::read(path, config)?, Vec::new()),
+            Source::Sheet(path) => sheet::read(path, config)?,
+            Source::Idx { images, labels } => idx::read(images, labels, config)?,
         };
-        let (labels, class_names) = (Vec::new(), Vec::new());
-        let channels = config.channels();
-        Ok(Self {
-            pixels,
-            labels,
-            class_names,
-            channels,
-            width: config.width,
-            height: config.height,
-            notes,
-        })
+        let (channels, width, height) = (config.channels(), config.width, config.height);
+        Ok(Self { images, channels, width, height })
     }
 
     fn item(&self) -> usize {
@@ -57,44 +60,46 @@ impl Dataset {
 
     /// Number of images; at least 1.
     pub fn len(&self) -> usize {
-        self.pixels.len() / self.item()
+        self.images.pixels.len() / self.item()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.pixels.is_empty()
+        self.images.pixels.is_empty()
     }
 
     /// The class of each image, an index into [`class_names`](Self::class_names); empty without classes.
     pub fn labels(&self) -> &[u32] {
-        &self.labels
+        &self.images.classes.labels
     }
 
     /// The names of the classes, in the order of their labels; empty without classes.
     pub fn class_names(&self) -> &[String] {
-        &self.class_names
+        &self.images.classes.names
     }
 
     /// What the user should know of the files: those left out, those that look wrong. Lines of text.
     pub fn notes(&self) -> &[String] {
-        &self.notes
+        &self.images.notes
     }
 
     /// What the images are, in a few letters: others have another, as far as 64 bits can tell.
     pub fn fingerprint(&self) -> String {
         // FNV-1a (Fowler, Noll, Vo), of words instead of bytes.
-        let (words, rest) = self.pixels.as_chunks::<8>();
+        let (words, rest) = self.images.pixels.as_chunks::<8>();
         let mut last = [0; 8];
         last[..rest.len()].copy_from_slice(rest);
-        let hash = words.iter().chain([&last]).fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| {
-            (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x0100_0000_01b3)
+        let words = words.iter().chain([&last]).map(|word| u64::from_le_bytes(*word));
+        let labels = self.labels().iter().map(|&label| u64::from(label));
+        let hash = words.chain(labels).fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| {
+            (hash ^ word).wrapping_mul(0x0100_0000_01b3)
         });
         format!("{} images, {hash:016x}", self.len())
     }
 
     /// Writes image `index` to `out` in [-1, 1], pixel after pixel: byte b is b / 127.5 - 1.
     pub fn copy_image(&self, index: usize, view: View, out: &mut [f32]) {
-        let source = &self.pixels[index * self.item()..][..self.item()];
+        let source = &self.images.pixels[index * self.item()..][..self.item()];
         let value = |&byte: &u8| f32::from(byte) / 127.5 - 1.0;
         if view == View::default() {
             out.iter_mut().zip(source).for_each(|(out, byte)| *out = value(byte));
@@ -109,4 +114,31 @@ impl Dataset {
             }
         }
     }
+}
+
+const DEFAULT_MEMORY_MIB: u64 = 4096;
+
+/// The bytes that so many images of `item` bytes take, refused where that is too much.
+fn check_memory(count: usize, item: usize, config: &DataConfig) -> Result<usize> {
+    let limit = config.memory_mib.unwrap_or(DEFAULT_MEMORY_MIB);
+    let needed = count as u64 * item as u64;
+    let mib = needed.div_ceil(1 << 20);
+    ensure!(
+        mib <= limit && u32::try_from(count).is_ok(),
+        "{count} images as {}x{} pixels take {mib} MiB of memory, expected at most {limit} (data.memory_mib)",
+        config.width,
+        config.height
+    );
+    Ok(needed as usize)
+}
+
+/// Memory for so many images, all 0.
+fn reserve(count: usize, item: usize, config: &DataConfig) -> Result<Vec<u8>> {
+    let needed = check_memory(count, item, config)?;
+    let mut pixels = Vec::new();
+    pixels.try_reserve_exact(needed).with_context(|| {
+        format!("{count} pictures take {} MiB of memory", needed.div_ceil(1 << 20))
+    })?;
+    pixels.resize(needed, 0);
+    Ok(pixels)
 }

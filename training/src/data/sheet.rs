@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
+use super::Images;
 use super::config::{Color, DataConfig};
 use super::decode::Decoder;
 
@@ -11,9 +12,10 @@ use super::decode::Decoder;
 const MAX_BYTES: u64 = 1 << 30;
 
 /// The tiles of a sheet, row after row.
-pub fn read(path: &Path, config: &DataConfig) -> Result<Vec<u8>> {
-    let decoder = Decoder::new(config.background.unwrap_or(Color::BLACK), MAX_BYTES);
-    let sheet = decoder.read(path).with_context(|| format!("{}", path.display()))?.rgb;
+pub fn read(path: &Path, config: &DataConfig) -> Result<Images> {
+    let background = config.background.unwrap_or(Color::BLACK);
+    let decoder = Decoder::new(config.color, background, MAX_BYTES);
+    let sheet = decoder.read(path).with_context(|| format!("{}", path.display()))?.image;
     let (w, h) = (config.width, config.height);
     let (width, height) = (sheet.width() as usize, sheet.height() as usize);
     ensure!(
@@ -21,15 +23,15 @@ pub fn read(path: &Path, config: &DataConfig) -> Result<Vec<u8>> {
         "{}: the sheet is {width}x{height} pixels, expected multiples of the {w}x{h} of a tile",
         path.display()
     );
-    let rgb = sheet.as_raw();
-    let mut pixels = Vec::with_capacity(rgb.len());
+    let bytes = sheet.as_bytes();
+    let mut pixels = Vec::with_capacity(bytes.len());
     for top in (0..height).step_by(h) {
         for left in (0..width).step_by(w) {
             for y in top..top + h {
                 let start = (y * width + left) * config.channels();
-                pixels.extend_from_slice(&rgb[start..start + w * config.channels()]);
+                pixels.extend_from_slice(&bytes[start..start + w * config.channels()]);
             }
         }
     }
-    Ok(pixels)
+    Ok(Images { pixels, ..Images::default() })
 }
