@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use clap::Args;
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
 use ddpm_train::data::Dataset;
-use ddpm_train::data::config::DataConfig;
+use ddpm_train::data::config::{DataConfig, Source};
 use ddpm_train::fit::read_data;
 use ddpm_train::judge::draw::Way;
 use ddpm_train::judge::eval::{self, Options, Subject};
@@ -22,10 +22,13 @@ const STEPS: [usize; 5] = [5, 10, 20, 50, 100];
 /// How a classifier is trained, and what it is measured with.
 #[derive(Args)]
 struct LessonArgs {
-    /// Real images that no training has seen: a folder of pictures or a sheet of tiles. Without them a
-    /// tenth of the training images is kept from the classifier.
+    /// Real images that no training has seen, of the same kind as the training images: a folder, a sheet
+    /// of tiles, or an idx file. Without them a tenth of the training images is kept from the classifier.
     #[arg(long)]
     test_images: Option<PathBuf>,
+    /// The labels of an idx file of test images.
+    #[arg(long, requires = "test_images")]
+    test_labels: Option<PathBuf>,
     /// Steps of 64 images that a classifier is trained for.
     #[arg(long, default_value_t = Lessons::default().steps)]
     classifier_steps: usize,
@@ -41,12 +44,20 @@ impl LessonArgs {
 
     /// The test images, made the model's as the training images are.
     fn test(&self, config: &DataConfig) -> Result<Option<Dataset>> {
-        let Some(path) = &self.test_images else { return Ok(None) };
-        let mut config = DataConfig { folder: None, sheet: None, ..config.clone() };
-        if path.is_dir() {
-            config.folder = Some(path.clone());
-        } else {
-            config.sheet = Some(path.clone());
+        let Some(path) = self.test_images.clone() else { return Ok(None) };
+        let mut config = config.clone();
+        match config.source()? {
+            Source::Folder(_) => config.folder = Some(path),
+            Source::Sheet(_) => config.sheet = Some(path),
+            Source::Idx { labels, .. } => {
+                ensure!(
+                    labels.is_some() == self.test_labels.is_some(),
+                    "--test-labels: the training images {}, expected the same of the test images",
+                    if labels.is_some() { "have labels" } else { "have no labels" }
+                );
+                config.idx = Some(path);
+                config.idx_labels = self.test_labels.clone();
+            }
         }
         Dataset::read(&config).context("test images").map(Some)
     }
@@ -146,6 +157,12 @@ impl EvalArgs {
                 class_names: config.data.class_names.clone(),
                 ..Config::read(path)?.data
             };
+            let (found, expected) = (Shape::of(&config.data), Shape::of(&checkpoint.config.data));
+            ensure!(
+                found == expected,
+                "{}: images of {found:?}, expected {expected:?} as the model's",
+                path.display()
+            );
         }
         let options = self.options(&config)?;
         let (_, data) = read_data(&config)?;

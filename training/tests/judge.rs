@@ -163,20 +163,20 @@ fn portraits() -> (DataConfig, Dataset) {
 #[test]
 fn distance_of_real_portraits_grows_with_every_fault() {
     let (config, data) = portraits();
-    let lessons = Lessons { steps: 120, batch: 32, ..Lessons::default() };
+    let lessons = Lessons { steps: 200, batch: 32, ..Lessons::default() };
     let shape = Shape::of(&config);
     let classifier = teach(&lessons, &data, None, shape, &Device::flex()).unwrap();
     let images = |first: usize| {
-        let indices: Vec<usize> = (first..first + 256).collect();
+        let indices: Vec<usize> = (first..first + 400).collect();
         Images::from_data(&data, shape, &indices, |_| View::default())
     };
-    let (training, others) = (images(0), images(256));
+    let (training, others) = (images(0), images(400));
     let training = classifier.see(&training).unwrap().features;
     let floor = classifier.see(&others).unwrap().features;
     let floor = (frechet(&floor, &training), kernel(&floor, &training));
     for fault in Fault::ALL {
         let mut last = floor.0;
-        for strength in [0.25, 0.5, 1.0] {
+        for strength in [0.4, 0.7, 1.0] {
             let faulty = classifier.see(&fault.of(&others, strength, 5)).unwrap().features;
             let distance = frechet(&faulty, &training);
             assert!(distance > last, "{fault:?} {strength}: {distance}, before {last}");
