@@ -12,6 +12,7 @@ pub mod fit;
 pub mod forward;
 pub mod interrupt;
 pub mod judge;
+pub mod likelihood;
 pub mod loss_log;
 pub mod network;
 pub mod objective;
