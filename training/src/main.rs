@@ -158,7 +158,14 @@ fn run(command: Command) -> Result<ExitCode> {
             let request = likelihood::Request { every, seed, batch };
             let mut denoiser = BurnDenoiser::new(config, weights, device)?;
             println!("{}", likelihood::likelihood(&mut denoiser, &data, &images, request)?);
-            use judge_command::{ClassifierArgs, EvalArgs};
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Eval(arguments) => {
+            arguments.run(&device)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Classifier(arguments) => {
+            arguments.run(&device)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Sample { checkpoint, out, count, sampler, steps, seed, class, guidance } => {
