@@ -1,6 +1,7 @@
 //! The command line of the training crate.
 
 mod commands;
+mod judge_command;
 
 use std::process::ExitCode;
 
@@ -8,6 +9,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use clap::{Parser, Subcommand};
 use ddpm_train::ops;
+use judge_command::{ClassifierArgs, EvalArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,6 +28,10 @@ enum Command {
     Fit(commands::fit::Fit),
     Sample(commands::sample::Sample),
     Export(commands::export::Export),
+    /// Judge a checkpoint: distances to the training images, classes, copies, steps. An HTML report.
+    Eval(Box<EvalArgs>),
+    /// Train the classifier that eval judges with.
+    Classifier(ClassifierArgs),
     Likelihood(commands::likelihood::Likelihood),
     Noise(commands::noise::Noise),
     #[command(hide = true)]
@@ -38,6 +44,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Fit(command) => command.run(device),
         Command::Sample(command) => command.run(device),
         Command::Export(command) => command.run(device),
+        Command::Eval(arguments) => arguments.run(device).map(|()| ExitCode::SUCCESS),
+        Command::Classifier(arguments) => arguments.run(device).map(|()| ExitCode::SUCCESS),
         Command::Likelihood(command) => command.run(device),
         Command::Noise(command) => command.run(),
         Command::Time(command) => command.run(device),

@@ -5,16 +5,16 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use burn::tensor::{Device, Tensor};
 
-use crate::batches::Batches;
+use crate::batches::{Batch, Batches};
 use crate::config::Config;
 use crate::divergence;
 use crate::fit::read_data;
 use crate::objective::Objective;
 use crate::optimizer::TrainState;
 use crate::parameters::{Parameters, specs};
+use crate::workers;
 
-/// The loss of the images of a step and its gradient; all are means over the batches of the step
-/// (`train.accumulate`).
+/// The loss of the images of a step and its gradient; all are means over the images.
 #[derive(Default)]
 pub struct Gradient {
     pub loss: f64,
@@ -27,6 +27,9 @@ pub struct Gradient {
 }
 
 /// Computes it for step `step` at the weights `parameters`.
+///
+/// Every thread of the current rayon pool computes a share of each batch by itself: so they meet once
+/// a batch, not in every operation.
 pub fn gradient(
     config: &Config,
     objective: &Objective,
@@ -34,32 +37,50 @@ pub fn gradient(
     step: usize,
     parameters: &Parameters,
 ) -> Result<Gradient> {
-    let parts = config.train.accumulate;
-    let share = 1.0 / parts as f64;
-    let value = |tensor: &Tensor<1>| f64::from(tensor.clone().into_scalar::<f32>()) * share;
-    let mut step_of = Gradient::default();
-    for part in 0..parts {
+    let images = config.train.batch * config.train.accumulate;
+    let mut sum = Gradient::default();
+    for part in 0..config.train.accumulate {
         let batch = batches.batch(step, part)?;
+        let shares = workers::each_share(batch.len(), |items| {
+            let weight = items.len() as f64 / images as f64;
+            Gradient::of(objective, parameters, &batch.slice(items), weight)
+        })?;
+        // In the order of the images, whoever was first.
+        shares.into_iter().for_each(|share| sum.add(share));
+    }
+    Ok(sum)
+}
+
+impl Gradient {
+    /// What some of the images of a step add to it.
+    fn of(objective: &Objective, parameters: &Parameters, batch: &Batch, weight: f64) -> Self {
         let tracked = parameters.tracked();
-        let loss = objective.loss(&tracked, &batch);
-        step_of.loss += value(&loss.total);
-        step_of.mse += value(&loss.mse);
-        step_of.bound = loss.bound.map(|bound| step_of.bound.unwrap_or(0.0) + value(&bound));
-        let total = if parts > 1 { loss.total * share } else { loss.total };
+        let loss = objective.loss(&tracked, batch);
+        let value = |tensor: Tensor<1>| f64::from(tensor.into_scalar::<f32>());
+        let total = loss.total * weight;
+        let mse = value(loss.mse) * weight;
+        let bound = loss.bound.map(|bound| value(bound) * weight);
+        let loss = value(total.clone());
         let mut gradients = total.backward();
-        let list = tracked.tensors().iter().map(|t| t.grad_remove(&mut gradients));
-        if part == 0 {
-            step_of.by_weight = list.collect();
-            continue;
+        let by_weight = tracked.tensors().iter().map(|t| t.grad_remove(&mut gradients)).collect();
+        Self { loss, mse, bound, by_weight }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.loss += other.loss;
+        self.mse += other.mse;
+        self.bound = other.bound.map(|bound| self.bound.unwrap_or(0.0) + bound);
+        if self.by_weight.is_empty() {
+            self.by_weight = other.by_weight;
+            return;
         }
-        for (sum, gradient) in step_of.by_weight.iter_mut().zip(list) {
+        for (sum, gradient) in self.by_weight.iter_mut().zip(other.by_weight) {
             *sum = match (sum.take(), gradient) {
                 (Some(sum), Some(gradient)) => Some(sum + gradient),
                 (sum, gradient) => sum.or(gradient),
             };
         }
     }
-    Ok(step_of)
 }
 
 /// Times training steps; for benchmarks. Returns seconds a step, the first left out.
