@@ -8,15 +8,24 @@ use burn::tensor::{Device, Tensor};
 use crate::batches::Batches;
 use crate::config::Config;
 use crate::fit::read_data;
-use crate::objective::Objective;
+use crate::objective::{Loss, Objective};
 use crate::optimizer::TrainState;
 use crate::parameters::{Parameters, specs};
+
+/// The losses of the images of a step: means over them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Losses {
+    /// What is made small.
+    pub loss: f64,
+    /// The square error of the prediction: the same, where nothing else is asked for.
+    pub mse: f64,
+}
 
 /// What a step was like.
 #[derive(Clone, Copy, Debug)]
 pub struct Taken {
-    /// The mean loss of its images, before the move.
-    pub loss: f64,
+    /// The losses before the move.
+    pub losses: Losses,
     /// The length of the gradient, before it was shortened to `train.max_grad_norm`.
     pub grad_norm: f64,
 }
@@ -33,31 +42,33 @@ pub fn take(config: &Config, batches: &mut Batches, state: &mut TrainState) -> R
             step + 1
         )
     };
-    let (loss, gradients) = gradients(config, batches, step, &state.parameters)?;
+    let (losses, gradients) = gradients(config, batches, step, &state.parameters)?;
+    let loss = losses.loss;
     ensure!(loss.is_finite(), "the loss is {loss} at {}", advice());
     let grad_norm = state.update(gradients, &config.train).with_context(advice)?;
-    Ok(Taken { loss, grad_norm })
+    Ok(Taken { losses, grad_norm })
 }
 
-/// The loss of the images of step `step` and its gradient by each weight, in their order, without those
+/// The losses of the images of step `step` and its gradient by each weight, in their order, without those
 /// that it does not depend on. Both are means over the batches of the step (`train.accumulate`).
 pub fn gradients(
     config: &Config,
     batches: &mut Batches,
     step: usize,
     parameters: &Parameters,
-) -> Result<(f64, Vec<Option<Tensor<1>>>)> {
+) -> Result<(Losses, Vec<Option<Tensor<1>>>)> {
     let objective = Objective::new(config)?;
     let parts = config.train.accumulate;
     let share = 1.0 / parts as f64;
-    let mut mean = 0.0;
+    let mut mean = Losses::default();
     let mut sums: Vec<Option<Tensor<1>>> = Vec::new();
     for part in 0..parts {
         let batch = batches.batch(step, part)?;
         let tracked = parameters.tracked();
-        let loss = objective.loss(&tracked, &batch).total;
-        mean += f64::from(loss.clone().into_scalar::<f32>()) * share;
-        let loss = if parts > 1 { loss * share } else { loss };
+        let Loss { total, mse, .. } = objective.loss(&tracked, &batch);
+        mean.loss += f64::from(total.clone().into_scalar::<f32>()) * share;
+        mean.mse += f64::from(mse.into_scalar::<f32>()) * share;
+        let loss = if parts > 1 { total * share } else { total };
         let mut gradients = loss.backward();
         let list = tracked.tensors().iter().map(|t| t.grad_remove(&mut gradients));
         if sums.is_empty() {

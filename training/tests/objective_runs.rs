@@ -21,7 +21,7 @@ use ddpm_train::network::Start;
 use ddpm_train::objective::{LossType, Weighting};
 use ddpm_train::optimizer::TrainState;
 use ddpm_train::parameters::{Parameters, specs};
-use ddpm_train::step;
+use ddpm_train::{likelihood, loss_log, step};
 
 const PREDICTIONS: [&str; 4] = ["epsilon", "sample", "v_prediction", "mean"];
 
@@ -76,7 +76,7 @@ fn run_with_everything_on_goes_on_from_its_checkpoint_as_if_never_interrupted() 
     let (config, data) = run(&folder, everything);
     let mut batches = Batches::new(&config, &data, &device).unwrap();
     let take = |state: &mut TrainState, batches: &mut Batches, steps: usize| -> Vec<f64> {
-        (0..steps).map(|_| step::take(&config, batches, state).unwrap().loss).collect()
+        (0..steps).map(|_| step::take(&config, batches, state).unwrap().losses.loss).collect()
     };
     let initial = || TrainState::initial(specs(&config.network()), config.seed, &device).unwrap();
     let mut whole = initial();
@@ -117,12 +117,61 @@ fn every_setting_of_the_loss_makes_another_run() {
         let mut batches = Batches::new(&config, &data, &device).unwrap();
         let mut state =
             TrainState::initial(specs(&config.network()), config.seed, &device).unwrap();
-        let loss = step::take(&config, &mut batches, &mut state).unwrap().loss;
+        let loss = step::take(&config, &mut batches, &mut state).unwrap().losses.loss;
         for (other, before) in &seen {
             assert_ne!(loss, *before, "cases {other} and {number}");
         }
         seen.push((number, loss));
     }
+}
+
+#[test]
+fn loss_log_has_the_plain_square_error_beside_the_loss_and_goes_on_from_an_older_one() {
+    let device = Device::flex();
+    let folder = folder("objective_log");
+    let (config, data) = run(&folder, |c| c.loss.weighting = Weighting::P2);
+    let mut batches = Batches::new(&config, &data, &device).unwrap();
+    let weights = TrainState::initial(specs(&config.network()), config.seed, &device).unwrap();
+    let (losses, _) = step::gradients(&config, &mut batches, 0, &weights.parameters).unwrap();
+    // A fresh network says 0: the square of the noise remains, 1 in the mean.
+    assert!((losses.mse - 1.0).abs() < 0.1 && losses.loss < 0.9 * losses.mse, "{losses:?}");
+
+    let path = folder.join("loss.csv");
+    // As an older version wrote it, and cut short after the last checkpoint.
+    std::fs::write(&path, "step,loss\n1,0.5\n2,0.25\n3,0.").unwrap();
+    assert_eq!(loss_log::losses_so_far(&path, 2).unwrap(), [0.5, 0.25]);
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text.push_str(&loss_log::line(3, step::Losses { loss: 0.125, mse: 2.0 }));
+    std::fs::write(&path, &text).unwrap();
+    assert_eq!(text, "step,loss,mse\n1,0.5\n2,0.25\n3,0.125,2");
+    assert_eq!(loss_log::losses_so_far(&path, 3).unwrap(), [0.5, 0.25, 0.125]);
+    assert_eq!(loss_log::read_losses(&path).unwrap(), [0.5, 0.25, 0.125]);
+    let message = format!("{:#}", loss_log::losses_so_far(&path, 4).unwrap_err());
+    assert!(message.contains("has 3 steps, the checkpoint 4"), "{message}");
+}
+
+#[test]
+fn training_lowers_the_bound_and_a_learned_variance_more_than_the_mean_alone() {
+    let device = Device::flex();
+    let bound = |variance: &str, steps: usize| {
+        let (config, data) = run(&folder("objective_bound_falls"), |c| {
+            c.diffusion.variance_type = variance.into();
+            c.train.steps = 60;
+        });
+        let mut batches = Batches::new(&config, &data, &device).unwrap();
+        let mut state =
+            TrainState::initial(specs(&config.network()), config.seed, &device).unwrap();
+        for _ in 0..steps {
+            step::take(&config, &mut batches, &mut state).unwrap();
+        }
+        let mut denoiser = BurnDenoiser::new(&config, state.parameters, device.clone()).unwrap();
+        let request = likelihood::Request { every: 40, seed: 0, batch: 64 };
+        likelihood::likelihood(&mut denoiser, &data, &[0, 5, 10], request).unwrap().bits
+    };
+    let (fresh, trained) = (bound("fixed_small", 0), bound("fixed_small", 60));
+    assert!(trained < 0.8 * fresh, "{trained} bits after training, {fresh} before");
+    let learned = bound("learned_range", 60);
+    assert!(learned < 0.9 * trained, "{learned} bits with a learned variance, {trained} without");
 }
 
 #[test]

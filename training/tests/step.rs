@@ -27,7 +27,7 @@ fn gradient(name: &str, accumulate: usize, batch: usize) -> (f64, Vec<Vec<f32>>)
     let mut batches = Batches::new(&config, &data, &device).unwrap();
     let (loss, gradients) = gradients(&config, &mut batches, 5, &weights).unwrap();
     let values = gradients.into_iter().map(|g| g.unwrap().try_into_vec_as::<f32>().unwrap());
-    (loss, values.collect())
+    (loss.loss, values.collect())
 }
 
 #[test]
