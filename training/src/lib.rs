@@ -24,3 +24,4 @@ pub mod progress;
 pub mod sample;
 pub mod step;
 pub mod unet_config;
+pub mod workers;
