@@ -68,22 +68,26 @@ pub fn gradients(
 
 /// What some of the images of a step add to its loss and gradient.
 #[derive(Default)]
-struct Share {
-    loss: f64,
-    gradients: Vec<Option<Tensor<1>>>,
+pub(crate) struct Share {
+    pub loss: f64,
+    pub gradients: Vec<Option<Tensor<1>>>,
 }
 
 impl Share {
     fn of(objective: &Objective, parameters: &Parameters, batch: &Batch, weight: f64) -> Self {
         let tracked = parameters.tracked();
-        let loss = objective.loss(&tracked, batch).total * weight;
+        Self::of_loss(&tracked, objective.loss(&tracked, batch).total * weight)
+    }
+
+    /// `loss` with its gradient by the weights it was computed with.
+    pub(crate) fn of_loss(tracked: &Parameters, loss: Tensor<1>) -> Self {
         let value = f64::from(loss.clone().into_scalar::<f32>());
         let mut gradients = loss.backward();
         let gradients = tracked.tensors().iter().map(|t| t.grad_remove(&mut gradients)).collect();
         Self { loss: value, gradients }
     }
 
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.loss += other.loss;
         if self.gradients.is_empty() {
             self.gradients = other.gradients;
