@@ -5,7 +5,8 @@
 //! summed: a nearly constant image has a variance far below its mean square.
 
 use pulp::{Arch, NullaryFnOnce};
-use rayon::prelude::*;
+
+use super::pieces::{build, build_even};
 
 /// Added to the variance; PyTorch's default for GroupNorm.
 pub const EPSILON: f32 = 1e-5;
@@ -59,17 +60,19 @@ fn sigmoid(x: f32) -> f32 {
 }
 
 /// Scratch of one thread: a value a channel.
-struct Lanes {
-    mean: Vec<f32>,
-    rstd: Vec<f32>,
-    first: Vec<f32>,
-    second: Vec<f32>,
+struct Lanes<'a> {
+    mean: &'a mut [f32],
+    rstd: &'a mut [f32],
+    first: &'a mut [f32],
+    second: &'a mut [f32],
 }
 
-impl Lanes {
-    fn new(channels: usize) -> Self {
-        let lane = || vec![0.0; channels];
-        Self { mean: lane(), rstd: lane(), first: lane(), second: lane() }
+impl<'a> Lanes<'a> {
+    fn new(scratch: &'a mut Vec<f32>, channels: usize) -> Self {
+        scratch.resize(4 * channels, 0.0);
+        let (a, b) = scratch.split_at_mut(2 * channels);
+        let ((mean, rstd), (first, second)) = (a.split_at_mut(channels), b.split_at_mut(channels));
+        Self { mean, rstd, first, second }
     }
 }
 
@@ -115,7 +118,7 @@ struct ForwardImage<'a> {
     gamma: &'a [f32],
     beta: &'a [f32],
     g: &'a NormGeometry,
-    lanes: &'a mut Lanes,
+    lanes: &'a mut Lanes<'a>,
     out: &'a mut [f32],
 }
 
@@ -147,7 +150,7 @@ struct BackwardImage<'a> {
     beta: &'a [f32],
     output_grad: &'a [f32],
     g: &'a NormGeometry,
-    lanes: &'a mut Lanes,
+    lanes: &'a mut Lanes<'a>,
     input_grad: &'a mut [f32],
     gamma_grad: &'a mut [f32],
     beta_grad: &'a mut [f32],
@@ -218,12 +221,11 @@ pub fn forward(input: &[f32], gamma: &[f32], beta: &[f32], g: &NormGeometry) -> 
     check(g, input, gamma, beta);
     let arch = Arch::new();
     let image = g.pixels * g.channels;
-    let mut out = vec![0.0; input.len()];
-    out.par_chunks_mut(image).zip(input.par_chunks(image)).for_each_init(
-        || Lanes::new(g.channels),
-        |lanes, (out, image)| arch.dispatch(ForwardImage { image, gamma, beta, g, lanes, out }),
-    );
-    out
+    build_even(input.len(), image, |scratch, index, out| {
+        let image = &input[index * image..][..image];
+        let lanes = &mut Lanes::new(scratch, g.channels);
+        arch.dispatch(ForwardImage { image, gamma, beta, g, lanes, out });
+    })
 }
 
 /// Gradients of [`forward`] for the gradient `output_grad` of its output.
@@ -238,36 +240,33 @@ pub fn backward(
     assert_eq!(output_grad.len(), input.len(), "group norm gradient size");
     let arch = Arch::new();
     let (image, c) = (g.pixels * g.channels, g.channels);
-    let mut input_grad = vec![0.0; input.len()];
     // Fixed shares, summed in order: the result does not depend on which thread was first.
     let share = g.batch.div_ceil(rayon::current_num_threads()).max(1) * image;
-    let partial: Vec<(Vec<f32>, Vec<f32>)> = input_grad
-        .par_chunks_mut(share)
-        .zip(input.par_chunks(share))
-        .zip(output_grad.par_chunks(share))
-        .map(|((input_grad, input), output_grad)| {
-            let mut lanes = Lanes::new(c);
-            let (mut gamma_grad, mut beta_grad) = (vec![0.0; c], vec![0.0; c]);
-            let items = input_grad
-                .chunks_exact_mut(image)
-                .zip(input.chunks_exact(image))
-                .zip(output_grad.chunks_exact(image));
-            for ((input_grad, input), output_grad) in items {
-                arch.dispatch(BackwardImage {
-                    image: input,
-                    gamma,
-                    beta,
-                    output_grad,
-                    g,
-                    lanes: &mut lanes,
-                    input_grad,
-                    gamma_grad: &mut gamma_grad,
-                    beta_grad: &mut beta_grad,
-                });
-            }
-            (gamma_grad, beta_grad)
-        })
-        .collect();
+    let pieces = input.chunks(share).zip(output_grad.chunks(share));
+    let pieces = pieces.map(|(input, output_grad)| (input.len(), (input, output_grad)));
+    let (input_grad, partial) = build(pieces.collect(), |scratch, share, input_grad| {
+        let (input, output_grad) = share;
+        let mut lanes = Lanes::new(scratch, c);
+        let (mut gamma_grad, mut beta_grad) = (vec![0.0; c], vec![0.0; c]);
+        let items = input_grad
+            .chunks_exact_mut(image)
+            .zip(input.chunks_exact(image))
+            .zip(output_grad.chunks_exact(image));
+        for ((input_grad, input), output_grad) in items {
+            arch.dispatch(BackwardImage {
+                image: input,
+                gamma,
+                beta,
+                output_grad,
+                g,
+                lanes: &mut lanes,
+                input_grad,
+                gamma_grad: &mut gamma_grad,
+                beta_grad: &mut beta_grad,
+            });
+        }
+        (gamma_grad, beta_grad)
+    });
     let (mut gamma_grad, mut beta_grad) = (vec![0.0; c], vec![0.0; c]);
     for (gammas, betas) in partial {
         for i in 0..c {
