@@ -181,7 +181,9 @@ fn attention_and_its_gradient_match_burn() {
         let qkv = random([n, h, w, 3 * c]);
         let found = ops::attention(qkv.clone(), heads);
         let expected = plain_attention(qkv.clone(), heads);
-        assert_same(found, expected, TOLERANCE, &what, |grads| vec![("qkv", flat(qkv.grad(grads)))]);
+        assert_same(found, expected, TOLERANCE, &what, |grads| {
+            vec![("qkv", flat(qkv.grad(grads)))]
+        });
     }
 }
 
@@ -211,7 +213,7 @@ fn composed_attention_has_the_kernels_values_and_gradient() {
 }
 
 #[test]
-fn optimiser_step_is_that_of_the_paper_and_changes_tensors_in_place_only_where_they_are_not_shared() {
+fn optimiser_step_is_that_of_the_paper_and_leaves_shared_tensors_alone() {
     use ddpm_train::ops::adamw::{Rates, Slot, step, sum_of_squares};
     let device = Device::flex();
     let rates = Rates {

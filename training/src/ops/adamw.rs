@@ -2,7 +2,7 @@
 //! weights, in place and in one pass over the memory of all weights.
 
 use burn::backend::Flex;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use burn_flex::FlexTensor;
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
@@ -42,9 +42,18 @@ pub struct Rates {
     pub average_decay: f64,
 }
 
+/// The tensor on the CPU, if it is there and is all of its memory.
 fn flex(tensor: Tensor<1>) -> Option<FlexTensor> {
     let tensor = tensor.try_into_primitive::<Flex>().ok()?;
-    (tensor.dtype() == burn::tensor::DType::F32).then(|| tensor.to_contiguous())
+    let is_f32 = tensor.dtype() == DType::F32;
+    let tensor = is_f32.then(|| tensor.to_contiguous())?;
+    (tensor.storage::<f32>().len() == tensor.layout().num_elements()).then_some(tensor)
+}
+
+fn is_flex(slot: &Slot) -> bool {
+    [&slot.weight, &slot.average, &slot.moment1, &slot.moment2, &slot.gradient]
+        .into_iter()
+        .all(|tensor| flex(tensor.clone()).is_some())
 }
 
 /// The sum of the squares of all values.
@@ -57,7 +66,8 @@ pub fn sum_of_squares(tensors: &[Tensor<1>]) -> f64 {
     let values = flat.iter().filter_map(|tensor| tensor.as_slice::<f32>());
     let pieces: Vec<&[f32]> = values.flat_map(|values| values.chunks(PIECE)).collect();
     let arch = Arch::new();
-    let sums: Vec<f64> = pieces.into_par_iter().map(|piece| arch.dispatch(Squares(piece))).collect();
+    let sums: Vec<f64> =
+        pieces.into_par_iter().map(|piece| arch.dispatch(Squares(piece))).collect();
     sums.into_iter().sum()
 }
 
@@ -80,9 +90,9 @@ impl NullaryFnOnce for Squares<'_> {
     }
 }
 
-/// Takes the step for every slot; the gradients are used up (their tensors stay as they are).
+/// Takes the step for every slot.
 pub fn step(slots: &mut [Slot], rates: &Rates) {
-    if slots.iter().any(|slot| flex(slot.gradient.clone()).is_none()) {
+    if !slots.iter().all(is_flex) {
         slots.iter_mut().for_each(|slot| composed(slot, rates));
         return;
     }
@@ -107,8 +117,8 @@ struct Memory {
 
 impl Memory {
     fn take(slot: &mut Slot) -> Option<Self> {
-        // The slot lets go of its tensors, so that they are not shared and change in place.
-        let mut take = |tensor: &mut Tensor<1>| {
+        // The slot lets go of its tensors: one that nobody else holds changes in place.
+        let take = |tensor: &mut Tensor<1>| {
             let empty = Tensor::empty([0], &tensor.device());
             flex(std::mem::replace(tensor, empty))
         };

@@ -141,7 +141,13 @@ fn softmax<S: Simd>(simd: S, values: &mut [f32], rows: usize, count: usize) {
 
 /// The gradient before a softmax of `weights`: w (d - sum of w d), written over `grads`.
 #[inline(always)]
-fn softmax_backward<S: Simd>(simd: S, weights: &[f32], grads: &mut [f32], rows: usize, width: usize) {
+fn softmax_backward<S: Simd>(
+    simd: S,
+    weights: &[f32],
+    grads: &mut [f32],
+    rows: usize,
+    width: usize,
+) {
     let rows = weights.chunks_exact(width).zip(grads.chunks_exact_mut(width)).take(rows);
     for (weights, grads) in rows {
         let mut sum = simd.splat_f32s(0.0);

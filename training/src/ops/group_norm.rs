@@ -60,19 +60,17 @@ fn sigmoid(x: f32) -> f32 {
 }
 
 /// Scratch of one thread: a value a channel.
-struct Lanes<'a> {
-    mean: &'a mut [f32],
-    rstd: &'a mut [f32],
-    first: &'a mut [f32],
-    second: &'a mut [f32],
+struct Lanes {
+    mean: Vec<f32>,
+    rstd: Vec<f32>,
+    first: Vec<f32>,
+    second: Vec<f32>,
 }
 
-impl<'a> Lanes<'a> {
-    fn new(scratch: &'a mut Vec<f32>, channels: usize) -> Self {
-        scratch.resize(4 * channels, 0.0);
-        let (a, b) = scratch.split_at_mut(2 * channels);
-        let ((mean, rstd), (first, second)) = (a.split_at_mut(channels), b.split_at_mut(channels));
-        Self { mean, rstd, first, second }
+impl Lanes {
+    fn new(channels: usize) -> Self {
+        let lane = || vec![0.0; channels];
+        Self { mean: lane(), rstd: lane(), first: lane(), second: lane() }
     }
 }
 
@@ -118,7 +116,7 @@ struct ForwardImage<'a> {
     gamma: &'a [f32],
     beta: &'a [f32],
     g: &'a NormGeometry,
-    lanes: &'a mut Lanes<'a>,
+    lanes: &'a mut Lanes,
     out: &'a mut [f32],
 }
 
@@ -150,7 +148,7 @@ struct BackwardImage<'a> {
     beta: &'a [f32],
     output_grad: &'a [f32],
     g: &'a NormGeometry,
-    lanes: &'a mut Lanes<'a>,
+    lanes: &'a mut Lanes,
     input_grad: &'a mut [f32],
     gamma_grad: &'a mut [f32],
     beta_grad: &'a mut [f32],
@@ -221,9 +219,9 @@ pub fn forward(input: &[f32], gamma: &[f32], beta: &[f32], g: &NormGeometry) -> 
     check(g, input, gamma, beta);
     let arch = Arch::new();
     let image = g.pixels * g.channels;
-    build_even(input.len(), image, |scratch, index, out| {
+    build_even(input.len(), image, |_, index, out| {
         let image = &input[index * image..][..image];
-        let lanes = &mut Lanes::new(scratch, g.channels);
+        let lanes = &mut Lanes::new(g.channels);
         arch.dispatch(ForwardImage { image, gamma, beta, g, lanes, out });
     })
 }
@@ -244,9 +242,9 @@ pub fn backward(
     let share = g.batch.div_ceil(rayon::current_num_threads()).max(1) * image;
     let pieces = input.chunks(share).zip(output_grad.chunks(share));
     let pieces = pieces.map(|(input, output_grad)| (input.len(), (input, output_grad)));
-    let (input_grad, partial) = build(pieces.collect(), |scratch, share, input_grad| {
+    let (input_grad, partial) = build(pieces.collect(), |_, share, input_grad| {
         let (input, output_grad) = share;
-        let mut lanes = Lanes::new(scratch, c);
+        let mut lanes = Lanes::new(c);
         let (mut gamma_grad, mut beta_grad) = (vec![0.0; c], vec![0.0; c]);
         let items = input_grad
             .chunks_exact_mut(image)
