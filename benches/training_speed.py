@@ -14,7 +14,7 @@ the weights and reading the loss; for ddpm-train also making the batch. The firs
 out. PyTorch runs eager (--compile for compiled), in both memory layouts, with the faster of its
 two AdamW and with freed memory kept by malloc, as ddpm-train keeps it.
 
-Prints a table in Markdown, after 6 minutes on two cores. Run it on a quiet machine. Needs Python
+Prints a table in Markdown, after some 5 minutes on two cores. Run it on a quiet machine. Needs Python
 3.11 or newer.
 """
 
