@@ -356,7 +356,7 @@ fn views(config: &Config, products: usize, notes: &mut Vec<String>) -> Vec<View>
     let mut views = Vec::new();
     for &flip in flips {
         for y in shifts.clone() {
-            views.extend(shifts.clone().map(|x| View { flip, shift: (x, y), ..View::default() }));
+            views.extend(shifts.clone().map(|x| View { flip, shift: (x, y) }));
         }
     }
     views

@@ -24,9 +24,9 @@ use crate::workers;
 /// Images that groups are found from, and that features are scaled to, at most.
 const ENOUGH: usize = 8192;
 /// How much telling faults counts beside telling classes.
-const FAULT_WEIGHT: f64 = 0.25;
+const FAULT_WEIGHT: f64 = 1.0;
 /// Share of a batch that is shown with a fault.
-const FAULTY: f64 = 0.25;
+const FAULTY: f64 = 0.375;
 const SPEAK_EVERY: Duration = Duration::from_secs(15);
 
 /// How a classifier is trained.
@@ -242,7 +242,7 @@ fn batch(lessons: &Lessons, net: &Net, train: &Labelled, order: &mut Order, step
         (0..n).map(|item| train.indices[order.image(step * n + item)]).collect();
     let reach = lessons.shift.min(shape.width.min(shape.height) / 4);
     let by = |item, word| (random(item, word) * (2 * reach + 1) as f64) as isize - reach as isize;
-    let view = |item| View { shift: (by(item, 2), by(item, 3)), ..View::default() };
+    let view = |item| View { flip: false, shift: (by(item, 2), by(item, 3)) };
     let mut images = Images::from_data(train.data, shape, &places, view);
     let kinds = 1 + Fault::ALL.len();
     let mut classes = vec![0.0; n * net.classes];
