@@ -73,33 +73,37 @@ pub fn gradients(
         // In the order of the images, whoever was first.
         shares.into_iter().for_each(|share| sum.add(share));
     }
-    Ok((sum.losses, sum.gradients))
+    Ok((Losses { loss: sum.loss, mse: sum.mse }, sum.gradients))
 }
 
 /// What some of the images of a step add to its loss and gradient.
 #[derive(Default)]
-struct Share {
-    losses: Losses,
-    gradients: Vec<Option<Tensor<1>>>,
+pub(crate) struct Share {
+    pub loss: f64,
+    /// The square error of the prediction; 0 where nothing is predicted.
+    pub mse: f64,
+    pub gradients: Vec<Option<Tensor<1>>>,
 }
 
 impl Share {
     fn of(objective: &Objective, parameters: &Parameters, batch: &Batch, weight: f64) -> Self {
         let tracked = parameters.tracked();
         let Loss { total, mse, .. } = objective.loss(&tracked, batch);
-        let loss = total * weight;
-        let losses = Losses {
-            loss: f64::from(loss.clone().into_scalar::<f32>()),
-            mse: f64::from(mse.into_scalar::<f32>()) * weight,
-        };
-        let mut gradients = loss.backward();
-        let gradients = tracked.tensors().iter().map(|t| t.grad_remove(&mut gradients)).collect();
-        Self { losses, gradients }
+        let mse = f64::from(mse.into_scalar::<f32>()) * weight;
+        Self { mse, ..Self::of_loss(&tracked, total * weight) }
     }
 
-    fn add(&mut self, other: Self) {
-        self.losses.loss += other.losses.loss;
-        self.losses.mse += other.losses.mse;
+    /// `loss` with its gradient by the weights it was computed with.
+    pub(crate) fn of_loss(tracked: &Parameters, loss: Tensor<1>) -> Self {
+        let value = f64::from(loss.clone().into_scalar::<f32>());
+        let mut gradients = loss.backward();
+        let gradients = tracked.tensors().iter().map(|t| t.grad_remove(&mut gradients)).collect();
+        Self { loss: value, mse: 0.0, gradients }
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.loss += other.loss;
+        self.mse += other.mse;
         if self.gradients.is_empty() {
             self.gradients = other.gradients;
             return;
