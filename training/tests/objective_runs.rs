@@ -15,7 +15,7 @@ use ddpm_train::checkpoint::{self, Checkpoint};
 use ddpm_train::config::{Config, LossConfig};
 use ddpm_train::data::Dataset;
 use ddpm_train::export::export;
-use ddpm_train::fit::read_data;
+use ddpm_train::fit::{fit, read_data};
 use ddpm_train::forward::BurnDenoiser;
 use ddpm_train::network::Start;
 use ddpm_train::objective::{LossType, Weighting};
@@ -93,6 +93,22 @@ fn run_with_everything_on_goes_on_from_its_checkpoint_as_if_never_interrupted() 
     halves.extend(take(&mut second, &mut batches, 3));
     assert_eq!(halves, losses);
     assert_eq!(all_values(&second), all_values(&whole));
+}
+
+#[test]
+fn run_is_not_resumed_with_another_loss_and_one_from_before_there_was_a_choice_is() {
+    let device = Device::flex();
+    let folder = folder("objective_same_run");
+    let (config, _) = run(&folder, |c| c.train.steps = 2);
+    fit(&config, false, &device).unwrap();
+    let mut other = config.clone();
+    other.loss.noise_offset = 0.1;
+    let message = format!("{:#}", fit(&other, true, &device).unwrap_err());
+    assert!(message.contains("another configuration"), "{message}");
+
+    let mut old = serde_json::to_value(&config).unwrap();
+    old.as_object_mut().unwrap().remove("loss").unwrap();
+    assert_eq!(serde_json::from_value::<Config>(old).unwrap(), config);
 }
 
 #[test]
