@@ -16,7 +16,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::interrupt::Interrupt;
-use crate::loss_log::losses_so_far;
+use crate::loss_log::{self, losses_so_far};
 use crate::optimizer::TrainState;
 use crate::parameters::specs;
 use crate::progress::Progress;
@@ -95,10 +95,11 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<End> {
     // Only now: until here there is nothing to save, and a signal ends the program.
     let interrupt = Interrupt::watch()?;
     while state.step < config.train.steps {
-        let loss = step::take(config, &mut batches, &mut state)?.loss;
-        losses.push(loss);
-        writeln!(log, "{},{loss}", state.step).context("cannot write the loss log")?;
-        progress.step(state.step, loss);
+        let taken = step::take(config, &mut batches, &mut state)?.losses;
+        losses.push(taken.loss);
+        let line = loss_log::line(state.step, taken);
+        writeln!(log, "{line}").context("cannot write the loss log")?;
+        progress.step(state.step, taken.loss);
         let last = state.step == config.train.steps;
         let interrupted = interrupt.asked();
         if last || interrupted || state.step.is_multiple_of(config.report.checkpoint_every) {

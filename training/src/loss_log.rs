@@ -1,4 +1,5 @@
-//! The loss of every step of a run, in a text file of two columns.
+//! The loss of every step of a run, in a text file: the step, what it made small, and the plain mean
+//! square error of the prediction, by which runs of different objectives can be compared.
 
 use std::fs;
 use std::path::Path;
@@ -6,16 +7,27 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::checkpoint::write_atomically;
+use crate::step::Losses;
 
-const LOG_HEADER: &str = "step,loss";
+const LOG_HEADER: &str = "step,loss,mse";
+
+/// The line of a step, without its end.
+pub fn line(step: usize, losses: Losses) -> String {
+    format!("{step},{},{}", losses.loss, losses.mse)
+}
 
 /// Reads the losses of steps 1 to `step` and cuts the log there: later lines were never saved.
 pub fn losses_so_far(path: &Path, step: usize) -> Result<Vec<f64>> {
     let mut losses = Vec::new();
+    let mut kept = format!("{LOG_HEADER}\n");
     if step > 0 {
         let text =
             fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        losses = parse_losses(&text, path).take(step).collect::<Result<_>>()?;
+        // As they are: the lines of an older version have a column less.
+        for line in text.lines().skip(1).take(step) {
+            losses.push(parse_loss(line, path)?);
+            kept.extend([line, "\n"]);
+        }
         ensure!(
             losses.len() == step,
             "{}: has {} steps, the checkpoint {step}",
@@ -23,11 +35,7 @@ pub fn losses_so_far(path: &Path, step: usize) -> Result<Vec<f64>> {
             losses.len()
         );
     }
-    let mut text = format!("{LOG_HEADER}\n");
-    for (i, loss) in losses.iter().enumerate() {
-        text.push_str(&format!("{},{loss}\n", i + 1));
-    }
-    write_atomically(path, text.as_bytes())?;
+    write_atomically(path, kept.as_bytes())?;
     Ok(losses)
 }
 
@@ -35,14 +43,10 @@ pub fn losses_so_far(path: &Path, step: usize) -> Result<Vec<f64>> {
 pub fn read_losses(path: &Path) -> Result<Vec<f64>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    parse_losses(&text, path).collect()
+    text.lines().skip(1).map(|line| parse_loss(line, path)).collect()
 }
 
-/// The losses of a log, line by line, so that a reader may stop before a line that was cut short.
-fn parse_losses<'a>(text: &'a str, path: &'a Path) -> impl Iterator<Item = Result<f64>> + 'a {
-    text.lines().skip(1).map(|line| {
-        line.split_once(',')
-            .and_then(|(_, loss)| loss.parse().ok())
-            .with_context(|| format!("{}: line {line:?}", path.display()))
-    })
+fn parse_loss(line: &str, path: &Path) -> Result<f64> {
+    let loss = line.split(',').nth(1).and_then(|loss| loss.parse().ok());
+    loss.with_context(|| format!("{}: line {line:?}", path.display()))
 }

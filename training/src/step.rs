@@ -8,16 +8,25 @@ use burn::tensor::{Device, Tensor};
 use crate::batches::{Batch, Batches};
 use crate::config::Config;
 use crate::fit::read_data;
-use crate::objective::Objective;
+use crate::objective::{Loss, Objective};
 use crate::optimizer::TrainState;
 use crate::parameters::{Parameters, specs};
 use crate::workers;
 
+/// The losses of the images of a step: means over them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Losses {
+    /// What is made small.
+    pub loss: f64,
+    /// The square error of the prediction: the same, where nothing else is asked for.
+    pub mse: f64,
+}
+
 /// What a step was like.
 #[derive(Clone, Copy, Debug)]
 pub struct Taken {
-    /// The mean loss of its images, before the move.
-    pub loss: f64,
+    /// The losses before the move.
+    pub losses: Losses,
     /// The length of the gradient, before it was shortened to `train.max_grad_norm`.
     pub grad_norm: f64,
 }
@@ -34,13 +43,14 @@ pub fn take(config: &Config, batches: &mut Batches, state: &mut TrainState) -> R
             step + 1
         )
     };
-    let (loss, gradients) = gradients(config, batches, step, &state.parameters)?;
+    let (losses, gradients) = gradients(config, batches, step, &state.parameters)?;
+    let loss = losses.loss;
     ensure!(loss.is_finite(), "the loss is {loss} at {}", advice());
     let grad_norm = state.update(gradients, &config.train).with_context(advice)?;
-    Ok(Taken { loss, grad_norm })
+    Ok(Taken { losses, grad_norm })
 }
 
-/// The loss of the images of step `step` and its gradient by each weight, in their order, without those
+/// The losses of the images of step `step` and its gradient by each weight, in their order, without those
 /// that it does not depend on. Both are means over the images of the step.
 ///
 /// Every thread of the current rayon pool computes a share of each batch by itself: so they meet once
@@ -50,7 +60,7 @@ pub fn gradients(
     batches: &mut Batches,
     step: usize,
     parameters: &Parameters,
-) -> Result<(f64, Vec<Option<Tensor<1>>>)> {
+) -> Result<(Losses, Vec<Option<Tensor<1>>>)> {
     let objective = Objective::new(config)?;
     let images = config.train.batch * config.train.accumulate;
     let mut sum = Share::default();
@@ -63,28 +73,37 @@ pub fn gradients(
         // In the order of the images, whoever was first.
         shares.into_iter().for_each(|share| sum.add(share));
     }
-    Ok((sum.loss, sum.gradients))
+    Ok((Losses { loss: sum.loss, mse: sum.mse }, sum.gradients))
 }
 
 /// What some of the images of a step add to its loss and gradient.
 #[derive(Default)]
-struct Share {
-    loss: f64,
-    gradients: Vec<Option<Tensor<1>>>,
+pub(crate) struct Share {
+    pub loss: f64,
+    /// The square error of the prediction; 0 where nothing is predicted.
+    pub mse: f64,
+    pub gradients: Vec<Option<Tensor<1>>>,
 }
 
 impl Share {
     fn of(objective: &Objective, parameters: &Parameters, batch: &Batch, weight: f64) -> Self {
         let tracked = parameters.tracked();
-        let loss = objective.loss(&tracked, batch).total * weight;
+        let Loss { total, mse, .. } = objective.loss(&tracked, batch);
+        let mse = f64::from(mse.into_scalar::<f32>()) * weight;
+        Self { mse, ..Self::of_loss(&tracked, total * weight) }
+    }
+
+    /// `loss` with its gradient by the weights it was computed with.
+    pub(crate) fn of_loss(tracked: &Parameters, loss: Tensor<1>) -> Self {
         let value = f64::from(loss.clone().into_scalar::<f32>());
         let mut gradients = loss.backward();
         let gradients = tracked.tensors().iter().map(|t| t.grad_remove(&mut gradients)).collect();
-        Self { loss: value, gradients }
+        Self { loss: value, mse: 0.0, gradients }
     }
 
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.loss += other.loss;
+        self.mse += other.mse;
         if self.gradients.is_empty() {
             self.gradients = other.gradients;
             return;

@@ -32,7 +32,7 @@ fn gradient(name: &str, accumulate: usize, batch: usize, threads: usize) -> Grad
     let taken = pool.install(|| gradients(&config, &mut batches, 5, &weights));
     let (loss, gradients) = taken.unwrap();
     let values = gradients.into_iter().map(|g| g.unwrap().try_into_vec_as::<f32>().unwrap());
-    (loss, values.collect())
+    (loss.loss, values.collect())
 }
 
 /// Equal but for the order in which float32 values are summed up.

@@ -185,7 +185,7 @@ pub fn eval(
     for fault in Fault::ALL {
         for strength in [0.25, 0.5] {
             let faulty = classifier.see(&fault.of(&others, strength, options.seed))?;
-            let what = format!("training images, {}, {strength} of 1", fault.name());
+            let what = format!("real images, {}, {strength}", fault.name());
             yardsticks.push(compare(&what, &faulty.features));
         }
     }
@@ -356,7 +356,7 @@ fn views(config: &Config, products: usize, notes: &mut Vec<String>) -> Vec<View>
     let mut views = Vec::new();
     for &flip in flips {
         for y in shifts.clone() {
-            views.extend(shifts.clone().map(|x| View { flip, shift: (x, y), ..View::default() }));
+            views.extend(shifts.clone().map(|x| View { flip, shift: (x, y) }));
         }
     }
     views
