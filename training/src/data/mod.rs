@@ -5,11 +5,13 @@
 
 pub mod augment;
 mod channels;
+mod choices;
 mod classes;
 pub mod config;
 mod decode;
 mod folder;
 mod idx;
+pub mod jitter;
 mod jpeg;
 mod list;
 mod order;
@@ -21,6 +23,7 @@ use anyhow::{Context, Result, ensure};
 use augment::View;
 use classes::Classes;
 use config::{DataConfig, Source};
+use jitter::Recolor;
 pub use order::Order;
 
 /// What a source gives.
@@ -101,9 +104,9 @@ impl Dataset {
     pub fn copy_image(&self, index: usize, view: View, out: &mut [f32]) {
         let source = &self.images.pixels[index * self.item()..][..self.item()];
         let value = |&byte: &u8| f32::from(byte) / 127.5 - 1.0;
-        if view == View::default() {
+        if (View { color: Recolor::default(), ..view }) == View::default() {
             out.iter_mut().zip(source).for_each(|(out, byte)| *out = value(byte));
-            return;
+            return view.color.apply(out, self.channels);
         }
         for (y, row) in out.chunks_exact_mut(self.width * self.channels).enumerate() {
             for (x, pixel) in row.chunks_exact_mut(self.channels).enumerate() {
@@ -113,6 +116,7 @@ impl Dataset {
                 pixel.iter_mut().zip(bytes).for_each(|(out, byte)| *out = value(byte));
             }
         }
+        view.color.apply(out, self.channels);
     }
 }
 
