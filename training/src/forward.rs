@@ -6,8 +6,8 @@ use ddpm::model::{Denoiser, ModelConfig};
 use ndarray::{ArrayView4, ArrayViewMut4};
 
 use crate::config::Config;
-use crate::network::{Conv, Layers, Network, unet};
-use crate::ops;
+use crate::network::{Conv, Layers, Network, Padding, Sinusoids, UNetConfig, unet};
+use crate::ops::{self, group_norm::EPSILON};
 use crate::parameters::Parameters;
 
 /// The output of the network for `sample` `[n, h, w, c]` in [-1, 1] scale, with one timestep an item
@@ -19,14 +19,14 @@ pub fn forward(
     timesteps: &[f64],
     labels: &[i64],
 ) -> Tensor<4> {
-    let groups = network.unet.groups;
-    let mut walker = Forward { groups, parameters, timesteps, labels, device: sample.device() };
+    let config = &network.unet;
+    let mut walker = Forward { config, parameters, timesteps, labels, device: sample.device() };
     unet(&mut walker, network, &sample)
 }
 
 /// The walker that computes.
 struct Forward<'a> {
-    groups: usize,
+    config: &'a UNetConfig,
     parameters: &'a Parameters,
     timesteps: &'a [f64],
     labels: &'a [i64],
@@ -41,22 +41,51 @@ impl Forward<'_> {
     fn weight<const D: usize>(&self, name: &str, shape: [usize; D]) -> Tensor<D> {
         self.parameters.get(&format!("{name}.weight")).reshape(shape)
     }
+
+    /// `before` and `after` pixels more at the edges: zeros, or those of the opposite edge.
+    fn pad(&self, x: Tensor<4>, [before, after]: [usize; 2]) -> Tensor<4> {
+        [1, 2].into_iter().fold(x, |x, dim| {
+            let size = x.dims()[dim];
+            let edge = |length: usize, from: usize| match self.config.padding {
+                Padding::Circular => x.clone().slice_dim(dim, from..from + length),
+                Padding::Zeros => {
+                    let mut shape = x.dims();
+                    shape[dim] = length;
+                    Tensor::zeros(shape, &x.device())
+                }
+            };
+            let mut parts = vec![x.clone()];
+            if before > 0 {
+                parts.insert(0, edge(before, size - before));
+            }
+            if after > 0 {
+                parts.push(edge(after, 0));
+            }
+            Tensor::cat(parts, dim)
+        })
+    }
 }
 
 impl Layers for Forward<'_> {
     type Map = Tensor<4>;
     type Vector = Tensor<2>;
 
-    fn time_sinusoids(&mut self, dim: usize) -> Tensor<2> {
-        let half = dim / 2;
-        let mut values = Vec::with_capacity(self.timesteps.len() * dim);
+    fn time_sinusoids(&mut self, sinusoids: Sinusoids) -> Tensor<2> {
+        let frequencies = sinusoids.frequencies();
+        let mut values = Vec::with_capacity(self.timesteps.len() * sinusoids.count);
         for &t in self.timesteps {
             // The product is rounded to f32 first: what the exported graph computes.
-            let angle = |i: usize| f64::from(t as f32 * frequency(i, dim));
-            values.extend((0..half).map(|i| angle(i).cos() as f32));
-            values.extend((0..half).map(|i| angle(i).sin() as f32));
+            let angles = frequencies.iter().map(|frequency| f64::from(t as f32 * frequency));
+            let cosines = angles.clone().map(|angle| angle.cos() as f32);
+            let sines = angles.map(|angle| angle.sin() as f32);
+            if sinusoids.cosines_first {
+                values.extend(cosines.chain(sines));
+            } else {
+                values.extend(sines.chain(cosines));
+            }
         }
-        Tensor::from_data(TensorData::new(values, [self.timesteps.len(), dim]), &self.device)
+        let shape = [self.timesteps.len(), sinusoids.count];
+        Tensor::from_data(TensorData::new(values, shape), &self.device)
     }
 
     fn label_embedding(&mut self, name: &str, rows: usize, dim: usize) -> Tensor<2> {
@@ -90,7 +119,14 @@ impl Layers for Forward<'_> {
             Some(shift) => shift.clone() + bias,
             None => bias,
         };
-        ops::conv2d(x.clone(), weight, shift, c.upsample)
+        if self.config.padding == Padding::Zeros || c.kernel == 1 {
+            return ops::conv2d(x.clone(), weight, shift, c.upsample);
+        }
+        // The frame of wrapped pixels keeps the zeros beyond it away from what is cut out.
+        let [_, h, w, _] = x.dims();
+        let out = ops::conv2d(self.pad(x.clone(), [1, 1]), weight, shift, c.upsample);
+        let scale = if c.upsample { 2 } else { 1 };
+        out.slice_dim(1, scale..scale * (h + 1)).slice_dim(2, scale..scale * (w + 1))
     }
 
     fn downsample(
@@ -100,21 +136,46 @@ impl Layers for Forward<'_> {
         channels_in: usize,
         channels_out: usize,
     ) -> Tensor<4> {
-        // The 2x2 blocks do not overlap: each becomes one pixel of a 1x1 convolution.
         let [n, h, w, c] = x.dims();
-        let blocks = x
-            .clone()
-            .reshape([n, h / 2, 2, w / 2, 2, c])
-            .permute([0, 1, 3, 2, 4, 5])
-            .reshape([n, h / 2, w / 2, 4 * c]);
-        let weight = self.weight(name, [1, 1, 4 * channels_in, channels_out]);
-        ops::conv2d(blocks, weight, self.bias(name), false)
+        let kernel = self.config.downsample.kernel();
+        // Each window becomes one pixel of a 1x1 convolution.
+        let windows = if kernel == 2 {
+            x.clone().reshape([n, h / 2, 2, w / 2, 2, c]).permute([0, 1, 3, 2, 4, 5]).reshape([
+                n,
+                h / 2,
+                w / 2,
+                4 * c,
+            ])
+        } else {
+            // One row and column beyond the last window, so that they come in pairs.
+            let [before, _] = self.config.downsample.padding();
+            let pairs = self.pad(x.clone(), [before, 2 - before]).reshape([
+                n,
+                h / 2 + 1,
+                2,
+                w / 2 + 1,
+                2,
+                c,
+            ]);
+            let tap = |y: usize, x: usize| {
+                let taps = pairs.clone().slice_dim(1, y / 2..y / 2 + h / 2);
+                let taps = taps.slice_dim(2, y % 2..y % 2 + 1).slice_dim(3, x / 2..x / 2 + w / 2);
+                taps.slice_dim(4, x % 2..x % 2 + 1).reshape([n, h / 2, w / 2, c])
+            };
+            Tensor::cat((0..9).map(|i| tap(i / 3, i % 3)).collect(), 3)
+        };
+        let weight = self.weight(name, [1, 1, kernel * kernel * channels_in, channels_out]);
+        ops::conv2d(windows, weight, self.bias(name), false)
     }
 
     fn group_norm(&mut self, name: &str, x: &Tensor<4>, _: usize, silu: bool) -> Tensor<4> {
         let gamma = self.parameters.get(&format!("{name}.gamma"));
         let beta = self.parameters.get(&format!("{name}.beta"));
-        ops::group_norm(x.clone(), gamma, beta, self.groups, silu)
+        // The kernels have one epsilon e: (s x - s m) / sqrt(s^2 v + e) is (x - m) / sqrt(v + e / s^2).
+        let scale = (f64::from(EPSILON) / self.config.norm_eps).sqrt();
+        let is_default = self.config.norm_eps as f32 == EPSILON;
+        let x = if is_default { x.clone() } else { x.clone() * scale };
+        ops::group_norm(x, gamma, beta, self.config.groups, silu)
     }
 
     fn attention(&mut self, qkv: &Tensor<4>, channels: usize, heads: usize) -> Tensor<4> {
@@ -137,11 +198,6 @@ impl Layers for Forward<'_> {
     fn concat(&mut self, a: &Tensor<4>, b: &Tensor<4>) -> Tensor<4> {
         Tensor::cat(vec![a.clone(), b.clone()], 3)
     }
-}
-
-/// Frequency i of the time embedding, in f32: Vaswani et al. 2017, section 3.5.
-pub fn frequency(i: usize, dim: usize) -> f32 {
-    10000f64.powf(-2.0 * i as f64 / dim as f64) as f32
 }
 
 /// Planes `[n, c, h, w]` from pixels `[n, h, w, c]`, or back, where `to_planes` is false.

@@ -21,3 +21,4 @@ pub mod picture;
 pub mod progress;
 pub mod sample;
 pub mod step;
+pub mod unet_config;

@@ -6,74 +6,10 @@
 //!
 //! The architecture is that of the DDPM paper (Ho et al. 2020, appendix B): residual blocks of
 //! GroupNorm, SiLU and 3x3 convolution, the time embedding added in the middle of each, self-attention
-//! at the lowest resolution, and skip connections by concatenation.
+//! at low resolutions, and skip connections by concatenation. Where that paper's code and the first
+//! networks of this crate part ways, [`UNetConfig`] says which way is taken.
 
-use anyhow::{Result, ensure};
-use serde::{Deserialize, Serialize};
-
-/// Sizes of a U-Net.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UNetConfig {
-    /// Channels of each resolution, highest resolution first; each next one has half the size.
-    pub channels: Vec<usize>,
-    /// Residual blocks at each resolution, on the way down and again on the way up.
-    pub blocks: usize,
-    /// Groups of the group normalisations; divides every entry of `channels`.
-    pub groups: usize,
-    /// Heads of the self-attention; divides the last entry of `channels`.
-    pub heads: usize,
-    /// Width of the time embedding: its sinusoids, and the two layers of its MLP. Even.
-    pub time_dim: usize,
-}
-
-impl UNetConfig {
-    /// The image's width and height must be multiples of this.
-    pub fn size_multiple(&self) -> usize {
-        1 << (self.channels.len() - 1)
-    }
-
-    /// Says what does not fit together, for images of `width` x `height` pixels.
-    pub fn validate(&self, width: usize, height: usize) -> Result<()> {
-        let Some(&last) = self.channels.last() else {
-            anyhow::bail!("model.channels is empty, expected one entry a resolution");
-        };
-        ensure!(
-            self.channels.len() <= 8,
-            "model.channels has {} entries, expected at most 8",
-            self.channels.len()
-        );
-        ensure!((1..=8).contains(&self.blocks), "model.blocks is {}, expected 1 to 8", self.blocks);
-        ensure!(self.groups > 0, "model.groups is 0, expected at least 1");
-        for &channels in &self.channels {
-            ensure!(
-                (1..=4096).contains(&channels) && channels.is_multiple_of(self.groups),
-                "model.channels has {channels}, expected 1 to 4096 and a multiple of model.groups = {}",
-                self.groups
-            );
-        }
-        ensure!(
-            self.heads > 0 && last.is_multiple_of(self.heads),
-            "model.heads is {}, expected a divisor of the last of model.channels, {last}",
-            self.heads
-        );
-        ensure!(
-            (2..=4096).contains(&self.time_dim) && self.time_dim.is_multiple_of(2),
-            "model.time_dim is {}, expected an even number from 2 to 4096",
-            self.time_dim
-        );
-        let multiple = self.size_multiple();
-        ensure!(
-            width > 0
-                && height > 0
-                && width.is_multiple_of(multiple)
-                && height.is_multiple_of(multiple),
-            "the images are {width}x{height}, expected multiples of {multiple}, which model.channels halves {} times",
-            self.channels.len() - 1
-        );
-        Ok(())
-    }
-}
+pub use crate::unet_config::{Downsample, Padding, UNetConfig};
 
 /// A network: the sizes of its U-Net, and what goes in and comes out.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,7 +37,31 @@ pub enum Start {
     One,
 }
 
-/// A convolution: stride 1, zero padding that keeps the size.
+/// Sinusoids of a timestep.
+#[derive(Clone, Copy, Debug)]
+pub struct Sinusoids {
+    /// Cosines and sines together, half each.
+    pub count: usize,
+    /// Whether the cosines come first.
+    pub cosines_first: bool,
+    /// See [`UNetConfig::freq_shift`].
+    pub freq_shift: usize,
+}
+
+impl Sinusoids {
+    /// Frequency i, in f32: Vaswani et al. 2017, section 3.5.
+    pub fn frequency(&self, i: usize) -> f32 {
+        let steps = (self.count / 2 - self.freq_shift) as f64;
+        10000f64.powf(-(i as f64) / steps) as f32
+    }
+
+    /// All frequencies.
+    pub fn frequencies(&self) -> Vec<f32> {
+        (0..self.count / 2).map(|i| self.frequency(i)).collect()
+    }
+}
+
+/// A convolution: stride 1, padding that keeps the size.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv {
     pub channels_in: usize,
@@ -135,9 +95,8 @@ pub trait Layers {
     /// A vector of features: batch, channels.
     type Vector: Clone;
 
-    /// Sinusoids of the timestep (Vaswani et al. 2017, section 3.5): `dim / 2` cosines, then sines,
-    /// at frequencies 10000^(-2i / dim).
-    fn time_sinusoids(&mut self, dim: usize) -> Self::Vector;
+    /// Cosine and sine of the timestep at every frequency.
+    fn time_sinusoids(&mut self, sinusoids: Sinusoids) -> Self::Vector;
     /// `x * weight + bias`.
     fn linear(
         &mut self,
@@ -171,7 +130,7 @@ pub trait Layers {
         conv: Conv,
         shift: Option<&Self::Vector>,
     ) -> Self::Map;
-    /// A 2x2 convolution of stride 2.
+    /// A convolution of stride 2, as [`UNetConfig::downsample`] says, plus its bias.
     fn downsample(
         &mut self,
         name: &str,
@@ -221,6 +180,7 @@ fn attention_block<L: Layers>(
     channels: usize,
     heads: usize,
 ) -> L::Map {
+    let name = format!("{name}.attention");
     let h = l.group_norm(&format!("{name}.norm"), x, channels, false);
     let qkv = l.conv(&format!("{name}.qkv"), &h, Conv::new(channels, 3 * channels, 1), None);
     let h = l.attention(&qkv, channels, heads);
@@ -230,12 +190,17 @@ fn attention_block<L: Layers>(
 
 /// The network's output for `sample`.
 pub fn unet<L: Layers>(l: &mut L, network: &Network, sample: &L::Map) -> L::Map {
-    let UNetConfig { channels, blocks, heads, time_dim, .. } = &network.unet;
-    let (blocks, heads, time_dim) = (*blocks, *heads, *time_dim);
-    let lowest = channels.len() - 1;
+    let config = &network.unet;
+    let UNetConfig { channels, blocks, time_dim, resample_keeps_channels: keeps, .. } = config;
+    let (blocks, time_dim, keeps) = (*blocks, *time_dim, *keeps);
 
-    let time = l.time_sinusoids(time_dim);
-    let time = l.linear("time.0", &time, time_dim, time_dim);
+    let sinusoids = Sinusoids {
+        count: config.time_channels(),
+        cosines_first: config.flip_sin_to_cos,
+        freq_shift: config.freq_shift,
+    };
+    let time = l.time_sinusoids(sinusoids);
+    let time = l.linear("time.0", &time, sinusoids.count, time_dim);
     let time = l.silu(&time);
     let mut time = l.linear("time.1", &time, time_dim, time_dim);
     if network.labels > 0 {
@@ -250,36 +215,24 @@ pub fn unet<L: Layers>(l: &mut L, network: &Network, sample: &L::Map) -> L::Map 
     let mut skips = vec![(h.clone(), width)];
     for (level, &out) in channels.iter().enumerate() {
         if level > 0 {
-            h = l.downsample(&format!("down.{level}.reduce"), &h, width, out);
-            width = out;
+            let reduced = if keeps { width } else { out };
+            h = l.downsample(&format!("down.{level}.reduce"), &h, width, reduced);
+            width = reduced;
             skips.push((h.clone(), width));
         }
         for block in 0..blocks {
-            h = residual_block(
-                l,
-                &format!("down.{level}.{block}"),
-                &h,
-                &time,
-                time_dim,
-                width,
-                out,
-            );
+            let name = format!("down.{level}.{block}");
+            h = residual_block(l, &name, &h, &time, time_dim, width, out);
             width = out;
-            if level == lowest {
-                h = attention_block(
-                    l,
-                    &format!("down.{level}.{block}.attention"),
-                    &h,
-                    width,
-                    heads,
-                );
+            if config.attends(level) {
+                h = attention_block(l, &name, &h, width, config.heads(width));
             }
             skips.push((h.clone(), width));
         }
     }
 
     h = residual_block(l, "middle.0", &h, &time, time_dim, width, width);
-    h = attention_block(l, "middle.attention", &h, width, heads);
+    h = attention_block(l, "middle", &h, width, config.heads(width));
     h = residual_block(l, "middle.1", &h, &time, time_dim, width, width);
 
     for (level, &out) in channels.iter().enumerate().rev() {
@@ -289,11 +242,15 @@ pub fn unet<L: Layers>(l: &mut L, network: &Network, sample: &L::Map) -> L::Map 
                 h = l.concat(&h, &skip);
                 width += skip_width;
             }
-            h = residual_block(l, &format!("up.{level}.{block}"), &h, &time, time_dim, width, out);
+            let name = format!("up.{level}.{block}");
+            h = residual_block(l, &name, &h, &time, time_dim, width, out);
             width = out;
+            if config.attention_up && config.attends(level) {
+                h = attention_block(l, &name, &h, width, config.heads(width));
+            }
         }
         if level > 0 {
-            let next = channels[level - 1];
+            let next = if keeps { width } else { channels[level - 1] };
             h = l.conv(
                 &format!("up.{level}.enlarge"),
                 &h,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use ddpm::rng::{self, Purpose};
 
-use crate::network::{Conv, Layers, Network, Start, unet};
+use crate::network::{Conv, Downsample, Layers, Network, Sinusoids, Start, unet};
 
 /// One weight tensor of a network.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,17 +34,20 @@ impl ParameterSpec {
 
 /// The weights of the network, in the order in which it uses them.
 pub fn specs(network: &Network) -> Vec<ParameterSpec> {
-    let mut list = Lister(Vec::new());
+    let mut list = Lister { downsample: network.unet.downsample, specs: Vec::new() };
     unet(&mut list, network, &());
-    list.0
+    list.specs
 }
 
 /// The walker that only writes down which weights are asked for.
-struct Lister(Vec<ParameterSpec>);
+struct Lister {
+    downsample: Downsample,
+    specs: Vec<ParameterSpec>,
+}
 
 impl Lister {
     fn push(&mut self, name: String, shape: &[usize], start: Start) {
-        self.0.push(ParameterSpec { name, shape: shape.to_vec(), start });
+        self.specs.push(ParameterSpec { name, shape: shape.to_vec(), start });
     }
 
     fn affine(&mut self, name: &str, weight: &[usize], inputs: usize, zero: bool) {
@@ -58,7 +61,7 @@ impl Layers for Lister {
     type Map = ();
     type Vector = ();
 
-    fn time_sinusoids(&mut self, _: usize) {}
+    fn time_sinusoids(&mut self, _: Sinusoids) {}
     fn silu(&mut self, _: &()) {}
     fn attention(&mut self, _: &(), _: usize, _: usize) {}
     fn add(&mut self, _: &(), _: &()) {}
@@ -79,7 +82,8 @@ impl Layers for Lister {
     }
 
     fn downsample(&mut self, name: &str, _: &(), channels_in: usize, channels_out: usize) {
-        self.affine(name, &[2, 2, channels_in, channels_out], 4 * channels_in, false);
+        let k = self.downsample.kernel();
+        self.affine(name, &[k, k, channels_in, channels_out], k * k * channels_in, false);
     }
 
     fn group_norm(&mut self, name: &str, _: &(), channels: usize, _: bool) {

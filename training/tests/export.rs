@@ -11,7 +11,7 @@ use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions};
 use ddpm_train::config::Config;
 use ddpm_train::export::{TOLERANCE, export};
 use ddpm_train::forward::BurnDenoiser;
-use ddpm_train::network::Start;
+use ddpm_train::network::{Downsample, Padding, Start};
 use ddpm_train::parameters::{Parameters, specs};
 use ndarray::Array4;
 
@@ -39,7 +39,7 @@ fn load(path: &Path) -> OnnxDenoiser {
 #[test]
 fn exports_of_every_shape_of_network_are_reproduced_and_carry_their_metadata() {
     type Case = (&'static str, fn(&mut Config));
-    let shapes: [Case; 4] = [
+    let shapes: [Case; 13] = [
         ("export_two_levels", |_| {}),
         ("export_one_level", |c| c.model.channels = vec![12]),
         ("export_wide", |c| {
@@ -53,6 +53,36 @@ fn exports_of_every_shape_of_network_are_reproduced_and_carry_their_metadata() {
             c.diffusion.beta_schedule = "squaredcos_cap_v2".into();
             c.diffusion.num_train_timesteps = 400;
         }),
+        ("export_attention_high", |c| c.model.attention = Some(vec![0])),
+        ("export_attention_nowhere", |c| c.model.attention = Some(vec![])),
+        ("export_attention_up", |c| {
+            c.model.attention = Some(vec![1, 0]);
+            c.model.attention_up = true;
+            c.model.head_dim = Some(4);
+        }),
+        ("export_time", |c| {
+            c.model.time_channels = Some(8);
+            c.model.flip_sin_to_cos = false;
+            c.model.freq_shift = 1;
+        }),
+        ("export_down_3x3", |c| c.model.downsample = Downsample::Centred),
+        ("export_down_3x3_end", |c| {
+            c.model.downsample = Downsample::End;
+            c.model.resample_keeps_channels = true;
+            c.model.norm_eps = 1e-3;
+        }),
+        ("export_circular", |c| c.model.padding = Padding::Circular),
+        ("export_circular_3x3", |c| {
+            c.model.padding = Padding::Circular;
+            c.model.downsample = Downsample::Centred;
+            // One pixel at the lowest level, which wraps around on itself.
+            c.model.channels = vec![8, 16, 16, 16];
+        }),
+        ("export_circular_3x3_end", |c| {
+            c.model.padding = Padding::Circular;
+            c.model.downsample = Downsample::End;
+            c.model.channels = vec![16, 8, 24];
+        }),
     ];
     for (name, change) in shapes {
         let (folder, config) = config(name, change);
@@ -60,6 +90,61 @@ fn exports_of_every_shape_of_network_are_reproduced_and_carry_their_metadata() {
         let verified = export(&path, &config, &weights(&config, 5), &Device::flex()).unwrap();
         assert!(verified.worst <= TOLERANCE && verified.values > 0, "{verified:?}");
         assert_eq!(load(&path).config(), &config.model_config().unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn shipped_configurations_are_exported() {
+    let folder = folder("export_shipped");
+    // cifar32.toml is too large for a test.
+    for name in ["portraits", "pixels16", "sprites32", "textures64"] {
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+        let mut config = Config::read(&configs.join(name).with_extension("toml")).unwrap();
+        // The network is the same at every size, and faster at this one.
+        (config.data.width, config.data.height) = (16, 16);
+        let parameters = weights(&config, 11);
+        let path = folder.join(name).with_extension("onnx");
+        let verified = export(&path, &config, &parameters, &Device::flex()).unwrap();
+        assert!(verified.worst <= TOLERANCE, "{name}: {verified:?}");
+    }
+}
+
+#[test]
+fn picture_of_a_network_with_circular_padding_may_be_moved_around_its_edges() {
+    for downsample in [Downsample::Blocks, Downsample::Centred, Downsample::End] {
+        let name = format!("export_rolled_{}", downsample.kernel() + downsample.padding()[0]);
+        let (folder, config) = config(&name, |c| {
+            c.model.padding = Padding::Circular;
+            c.model.downsample = downsample;
+            c.model.channels = vec![16, 8];
+            c.model.attention = Some(vec![0]);
+        });
+        let parameters = weights(&config, 9);
+        let path = folder.join("model.onnx");
+        export(&path, &config, &parameters, &Device::flex()).unwrap();
+        let trained = BurnDenoiser::new(&config, parameters, Device::flex()).unwrap();
+        let denoisers: [Box<dyn Denoiser>; 2] = [Box::new(trained), Box::new(load(&path))];
+        for (which, mut denoiser) in denoisers.into_iter().enumerate() {
+            // By a multiple of what the levels halve.
+            let rolled = |a: &Array4<f32>| {
+                Array4::from_shape_fn(a.dim(), |(n, c, y, x)| a[[n, c, (y + 6) % 8, (x + 4) % 8]])
+            };
+            let mut predict = |sample: &Array4<f32>| {
+                let mut out = Array4::zeros(sample.dim());
+                denoiser.predict(sample.view(), &[700.0], &[], out.view_mut()).unwrap();
+                out
+            };
+            let sample = Array4::from_shape_fn((1, 3, 8, 8), |(_, c, y, x)| {
+                ((c * 31 + y * 17 + x * 7) % 23) as f32 / 11.0 - 1.0
+            });
+            let (out, moved) = (predict(&sample), predict(&rolled(&sample)));
+            let worst = (&rolled(&out) - &moved).iter().fold(0f32, |m, d| m.max(d.abs()));
+            let size = out.iter().fold(0f32, |m, v| m.max(v.abs()));
+            assert!(
+                worst <= 1e-5 && size > 0.1,
+                "{downsample:?}, denoiser {which}: {worst}, {size}"
+            );
+        }
     }
 }
 

@@ -9,9 +9,7 @@
 use anyhow::Result;
 
 use super::nodes::Nodes;
-use crate::forward::frequency;
-use crate::network::{Conv, Layers, Network, unet};
-use crate::ops::group_norm::EPSILON;
+use crate::network::{Conv, Layers, Network, Padding, Sinusoids, UNetConfig, unet};
 use crate::parameters::Parameters;
 use ddpm::onnx::messages::{Dim, FLOAT, INT64, float, int, ints, port};
 use ddpm::onnx::protobuf::Message;
@@ -39,7 +37,7 @@ pub fn build(
 ) -> Result<Message> {
     let mut walker = Builder {
         parameters,
-        groups: network.unet.groups,
+        config: &network.unet,
         graph: Nodes::default(),
         shifts: Vec::new(),
         before_shifts: 0,
@@ -100,7 +98,7 @@ struct Shift {
 /// The walker that writes nodes and initialisers.
 struct Builder<'a> {
     parameters: &'a Parameters,
-    groups: usize,
+    config: &'a UNetConfig,
     graph: Nodes,
     shifts: Vec<Shift>,
     /// Nodes that stand before the first use of a shift; the last of them is the time embedding.
@@ -176,6 +174,39 @@ impl Builder<'_> {
         self.graph.move_before(from, self.before_shifts);
     }
 
+    /// What a convolution that reaches so far before and after the rows and columns of `x` is given,
+    /// and the zeros it adds itself (top, left, bottom, right): where the edges wrap, none.
+    fn padded(&mut self, x: &Map, rows: [usize; 2], columns: [usize; 2]) -> (String, [i64; 4]) {
+        match self.config.padding {
+            Padding::Zeros => {
+                (x.name.clone(), [rows[0], columns[0], rows[1], columns[1]].map(|pad| pad as i64))
+            }
+            Padding::Circular => {
+                let wrapped = self.wrapped(&x.name, 2, x.height, rows);
+                (self.wrapped(&wrapped, 3, x.width, columns), [0; 4])
+            }
+        }
+    }
+
+    /// `x` with its last `before` rows (axis 2) or columns (axis 3) put before it too, its first
+    /// `after` behind it.
+    fn wrapped(&mut self, x: &str, axis: i64, size: usize, [before, after]: [usize; 2]) -> String {
+        let mut part = |from: usize, length: usize| {
+            let [start, end, axes] = [from as i64, (from + length) as i64, axis]
+                .map(|value| self.graph.integers(&[value]));
+            self.graph.op("Slice", &[x, &start, &end, &axes], Vec::new())
+        };
+        let last = (before > 0).then(|| part(size - before, before));
+        let first = (after > 0).then(|| part(0, after));
+        match (last.as_deref(), first.as_deref()) {
+            (None, None) => x.to_string(),
+            (last, first) => {
+                let parts: Vec<_> = last.into_iter().chain([x]).chain(first).collect();
+                self.graph.concat(&parts, axis)
+            }
+        }
+    }
+
     /// Nearest-neighbour enlargement and a 3x3 convolution at once. A 3x3 window on the enlarged
     /// map covers 2x2 pixels of `x`, so each of the four phases of the output is a 2x2 convolution
     /// of `x`: 4 products a pixel instead of 9. The phases are then woven into one map.
@@ -198,10 +229,9 @@ impl Builder<'_> {
                 let kernel = self.graph.op("MatMul", &[&taps, &covered], Vec::new());
                 let kernel = self.graph.reshape(&kernel, &[channels_out, channels_in, 2, 2]);
                 // Phase 0 begins one pixel before the map, phase 1 ends one pixel after it.
-                let (a, b) = (a as i64, b as i64);
-                let pads = ints("pads", &[1 - a, 1 - b, a, b]);
-                let attributes = vec![ints("kernel_shape", &[2, 2]), pads];
-                let phase = self.graph.op("Conv", &[&x.name, &kernel, &bias], attributes);
+                let (x, pads) = self.padded(x, [1 - a, a], [1 - b, b]);
+                let attributes = vec![ints("kernel_shape", &[2, 2]), ints("pads", &pads)];
+                let phase = self.graph.op("Conv", &[&x, &kernel, &bias], attributes);
                 self.graph.reshape(&phase, &[0, channels_out, height, width, 1])
             });
             let row = self.graph.concat(&[&columns[0], &columns[1]], 4);
@@ -213,14 +243,14 @@ impl Builder<'_> {
     }
 
     /// A convolution of few outputs as the transposed convolution that it equals: kernel mirrored,
-    /// inputs and outputs exchanged. ONNX Runtime computes that for these outputs only.
-    fn narrow_conv(&mut self, x: &str, weight: &str, bias: &str, k: i64) -> String {
+    /// inputs and outputs exchanged, `pads` cut off. ONNX Runtime computes that for these outputs only.
+    fn narrow_conv(&mut self, x: &str, weight: &str, bias: &str, k: i64, pads: [i64; 4]) -> String {
         let [last, before_first, axes, back] =
             [[-1; 2], [-k - 1; 2], [2, 3], [-1; 2]].map(|values| self.graph.integers(&values));
         let inputs = [weight, &last, &before_first, &axes, &back];
         let mirrored = self.graph.op("Slice", &inputs, Vec::new());
         let weight = self.graph.transpose(&mirrored, &[1, 0, 2, 3]);
-        let attributes = vec![ints("kernel_shape", &[k, k]), ints("pads", &[k / 2; 4])];
+        let attributes = vec![ints("kernel_shape", &[k, k]), ints("pads", &pads)];
         self.graph.op("ConvTranspose", &[x, &weight, bias], attributes)
     }
 }
@@ -229,15 +259,20 @@ impl Layers for Builder<'_> {
     type Map = Map;
     type Vector = String;
 
-    fn time_sinusoids(&mut self, dim: usize) -> String {
-        let frequencies: Vec<f32> = (0..dim / 2).map(|i| frequency(i, dim)).collect();
-        let frequencies = self.graph.constant("time.frequencies", &[1, dim / 2], &frequencies);
+    fn time_sinusoids(&mut self, sinusoids: Sinusoids) -> String {
+        let frequencies = sinusoids.frequencies();
+        let shape = [1, frequencies.len()];
+        let frequencies = self.graph.constant("time.frequencies", &shape, &frequencies);
         let t = self.graph.op("Cast", &[TIMESTEP], vec![int("to", FLOAT)]);
         let t = self.graph.reshape(&t, &[0, 1]);
         let angle = self.graph.op("Mul", &[&t, &frequencies], Vec::new());
         let cos = self.graph.op("Cos", &[&angle], Vec::new());
         let sin = self.graph.op("Sin", &[&angle], Vec::new());
-        self.graph.concat(&[&cos, &sin], 1)
+        if sinusoids.cosines_first {
+            self.graph.concat(&[&cos, &sin], 1)
+        } else {
+            self.graph.concat(&[&sin, &cos], 1)
+        }
     }
 
     fn label_embedding(&mut self, name: &str, rows: usize, dim: usize) -> String {
@@ -287,11 +322,15 @@ impl Layers for Builder<'_> {
         }
         let k = c.kernel as i64;
         let [weight, bias] = self.conv_weights(name, c.kernel, c.channels_in, c.channels_out);
+        let reach = [c.kernel / 2; 2];
+        let (x_padded, pads) = self.padded(x, reach, reach);
         let mut out = if c.channels_out < CHANNEL_BLOCK {
-            self.narrow_conv(&x.name, &weight, &bias, k)
+            // A transposed convolution is padded by cutting off: the more, the wider its input is.
+            let pads = pads.map(|pad| k - 1 - pad);
+            self.narrow_conv(&x_padded, &weight, &bias, k, pads)
         } else {
-            let attributes = vec![ints("kernel_shape", &[k, k]), ints("pads", &[k / 2; 4])];
-            self.graph.op("Conv", &[&x.name, &weight, &bias], attributes)
+            let attributes = vec![ints("kernel_shape", &[k, k]), ints("pads", &pads)];
+            self.graph.op("Conv", &[&x_padded, &weight, &bias], attributes)
         };
         if let Some(shift) = shift {
             out = self.graph.op("Add", &[&out, shift], Vec::new());
@@ -300,20 +339,27 @@ impl Layers for Builder<'_> {
     }
 
     fn downsample(&mut self, name: &str, x: &Map, channels_in: usize, channels_out: usize) -> Map {
-        let [weight, bias] = self.conv_weights(name, 2, channels_in, channels_out);
-        let attributes = vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])];
-        let out = self.graph.op("Conv", &[&x.name, &weight, &bias], attributes);
+        let kind = self.config.downsample;
+        let k = kind.kernel();
+        let [weight, bias] = self.conv_weights(name, k, channels_in, channels_out);
+        let (x_padded, pads) = self.padded(x, kind.padding(), kind.padding());
+        let attributes = vec![
+            ints("kernel_shape", &[k as i64; 2]),
+            ints("strides", &[2, 2]),
+            ints("pads", &pads),
+        ];
+        let out = self.graph.op("Conv", &[&x_padded, &weight, &bias], attributes);
         x.resized(out, x.height / 2, x.width / 2)
     }
 
     /// An instance normalisation of `[n, groups, -1]`, then scale and offset of each channel as
     /// the one node that has both: a batch normalisation of mean 0 and variance 1.
     fn group_norm(&mut self, name: &str, x: &Map, channels: usize, silu: bool) -> Map {
-        let groups = self.groups;
+        let groups = self.config.groups;
         let (one, zero) =
             (self.graph.fill("one", 1.0, groups), self.graph.fill("zero", 0.0, groups));
         let grouped = self.graph.reshape(&x.name, &[0, groups as i64, -1]);
-        let epsilon = vec![float("epsilon", EPSILON)];
+        let epsilon = vec![float("epsilon", self.config.norm_eps as f32)];
         let normal = self.graph.op("InstanceNormalization", &[&grouped, &one, &zero], epsilon);
         let normal = self.graph.reshape(&normal, &x.shape(channels));
         let gamma = self.parameter(&format!("{name}.gamma"), &[channels]);
