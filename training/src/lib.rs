@@ -13,6 +13,7 @@ pub mod forward;
 pub mod interrupt;
 pub mod loss_log;
 pub mod network;
+pub mod new;
 pub mod objective;
 pub mod ops;
 pub mod optimizer;

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
 use ddpm_train::fit::{self, End};
-use ddpm_train::{export, interrupt, ops, sample, step};
+use ddpm_train::{export, interrupt, new, ops, sample, step};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,6 +24,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Look at a folder of pictures and write a configuration to train on it.
+    New {
+        /// The pictures, with all folders in it.
+        folder: PathBuf,
+        /// The configuration, TOML; nothing may be there yet.
+        #[arg(short, long, default_value = "config.toml")]
+        out: PathBuf,
+    },
     /// Train as a configuration file says.
     Fit {
         /// The configuration, TOML.
@@ -88,6 +96,10 @@ enum Command {
 fn run(command: Command) -> Result<ExitCode> {
     let device = Device::flex();
     match command {
+        Command::New { folder, out } => {
+            println!("{}", new::new(&folder, &out)?);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Fit { config, out, resume } => {
             let mut config = Config::read(&config)?;
             if let Some(out) = out {

@@ -14,7 +14,7 @@ use super::resize::Resizer;
 use super::{Images, reserve};
 
 /// The largest decoded picture; 8192 x 8192 pixels with alpha.
-const MAX_BYTES: u64 = 256 << 20;
+pub const MAX_BYTES: u64 = 256 << 20;
 /// Names in a list; the rest is counted.
 const MAX_NAMES: usize = 50;
 

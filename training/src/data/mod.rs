@@ -6,14 +6,14 @@
 pub mod augment;
 mod channels;
 mod choices;
-mod classes;
+pub(crate) mod classes;
 pub mod config;
-mod decode;
-mod folder;
+pub(crate) mod decode;
+pub(crate) mod folder;
 mod idx;
 pub mod jitter;
 mod jpeg;
-mod list;
+pub(crate) mod list;
 mod order;
 mod resize;
 mod sheet;
@@ -28,7 +28,7 @@ pub use order::Order;
 
 /// What a source gives.
 #[derive(Default)]
-struct Images {
+pub(crate) struct Images {
     /// `[n, h, w, channels]`.
     pixels: Vec<u8>,
     classes: Classes,
