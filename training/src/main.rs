@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
 use ddpm_train::fit::{self, End};
+use ddpm_train::forward::BurnDenoiser;
 use ddpm_train::{export, interrupt, likelihood, new, ops, sample, step};
 
 #[global_allocator]
