@@ -48,7 +48,7 @@ fn sprite(width: u32, height: u32, repeat: u32) -> RgbaImage {
 fn photo(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let noise = (x * 7919 + y * 104729).wrapping_mul(2654435761) >> 27;
-        Rgb([(x % 200 + noise) as u8, (y % 200 + noise) as u8, ((x + y) % 200 + noise) as u8])
+        Rgb([x * 7, y * 7, (x + y) * 5].map(|value| (value % 200 + noise) as u8))
     })
 }
 
@@ -135,7 +135,7 @@ fn photos_become_models_of_their_shape_and_size() {
         ("new_tall", (90, 160), (40, 64)),
         ("new_small", (20, 20), (16, 16)),
     ] {
-        let folder = pictures(name, &["."], 2, |_, path| photo(size.0, size.1).save(path).unwrap());
+        let folder = pictures(name, &[""], 2, |_, path| photo(size.0, size.1).save(path).unwrap());
         let (config, said) = written(&folder);
         assert!(
             said.contains(&format!("2 pictures, photos or paintings of {}x{}", size.0, size.1))
@@ -174,7 +174,7 @@ fn gray_pictures_and_sprites_of_many_sizes_are_seen_as_such() {
 
 #[test]
 fn new_refuses_what_is_there_and_folders_without_pictures() {
-    let folder = pictures("new_refuses", &["."], 1, |_, path| photo(20, 20).save(path).unwrap());
+    let folder = pictures("new_refuses", &[""], 1, |_, path| photo(20, 20).save(path).unwrap());
     fs::create_dir_all(folder.join("none/deep")).unwrap();
     fs::write(folder.join("none/notes.txt"), "no picture").unwrap();
     fs::write(folder.join("old.toml"), "mine").unwrap();
