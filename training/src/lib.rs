@@ -15,6 +15,7 @@ pub mod judge;
 pub mod likelihood;
 pub mod loss_log;
 pub mod network;
+pub mod new;
 pub mod objective;
 pub mod ops;
 pub mod optimizer;

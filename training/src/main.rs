@@ -12,7 +12,7 @@ use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
 use ddpm_train::fit::{self, End};
 use ddpm_train::forward::BurnDenoiser;
-use ddpm_train::{export, interrupt, likelihood, ops, sample, step};
+use ddpm_train::{export, interrupt, likelihood, new, ops, sample, step};
 use judge_command::{ClassifierArgs, EvalArgs};
 
 #[global_allocator]
@@ -28,6 +28,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Look at a folder of pictures and write a configuration to train on it.
+    New {
+        /// The pictures, with all folders in it.
+        folder: PathBuf,
+        /// The configuration, TOML; nothing may be there yet.
+        #[arg(short, long, default_value = "config.toml")]
+        out: PathBuf,
+    },
     /// Train as a configuration file says.
     Fit {
         /// The configuration, TOML.
@@ -117,6 +125,10 @@ enum Command {
 fn run(command: Command) -> Result<ExitCode> {
     let device = Device::flex();
     match command {
+        Command::New { folder, out } => {
+            println!("{}", new::new(&folder, &out)?);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Fit { config, out, resume } => {
             let mut config = Config::read(&config)?;
             if let Some(out) = out {

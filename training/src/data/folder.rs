@@ -14,7 +14,7 @@ use super::resize::Resizer;
 use super::{Images, reserve};
 
 /// The largest decoded picture; 8192 x 8192 pixels with alpha.
-const MAX_BYTES: u64 = 256 << 20;
+pub const MAX_BYTES: u64 = 256 << 20;
 /// Names in a list; the rest is counted.
 const MAX_NAMES: usize = 50;
 
@@ -127,10 +127,10 @@ fn read_picture(
     out: &mut [u8],
 ) -> Result<Remarks> {
     let picture = decoder.read(path)?;
-    let (invisible, width, height) =
-        (picture.invisible, picture.image.width(), picture.image.height());
+    let invisible = picture.invisible;
+    let enlarged = resizer.enlarges(picture.image.width(), picture.image.height());
     out.copy_from_slice(resizer.resize(picture.image)?.as_bytes());
-    Ok(Remarks { invisible, enlarged: width < resizer.width || height < resizer.height })
+    Ok(Remarks { invisible, enlarged })
 }
 
 fn found(files: usize, hidden: usize) -> String {
