@@ -242,7 +242,7 @@ fn batch(lessons: &Lessons, net: &Net, train: &Labelled, order: &mut Order, step
         (0..n).map(|item| train.indices[order.image(step * n + item)]).collect();
     let reach = lessons.shift.min(shape.width.min(shape.height) / 4);
     let by = |item, word| (random(item, word) * (2 * reach + 1) as f64) as isize - reach as isize;
-    let view = |item| View { flip: false, shift: (by(item, 2), by(item, 3)) };
+    let view = |item| View { shift: (by(item, 2), by(item, 3)), ..View::default() };
     let mut images = Images::from_data(train.data, shape, &places, view);
     let kinds = 1 + Fault::ALL.len();
     let mut classes = vec![0.0; n * net.classes];
