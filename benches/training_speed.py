@@ -10,11 +10,12 @@ First the two networks are shown to be the same one: ddpm-train fits a few steps
 U-Net below loads the weights of that checkpoint and must give what the exported graph gives.
 Then every contender trains in a process of its own, one after the other, round after round. A step
 is forward pass, mean square error, backward pass, clipping to norm 1, AdamW, running average of
-the weights and reading the loss. Making the batch is left out on both sides, as are the first
-steps. PyTorch runs eager (--compile for compiled), in both memory layouts, with the faster of its
+the weights and reading the loss; for ddpm-train also making the batch. The first steps are left
+out. PyTorch runs eager (--compile for compiled), in both memory layouts, with the faster of its
 two AdamW and with freed memory kept by malloc, as ddpm-train keeps it.
 
-Run it on a quiet machine. Needs Python 3.11 or newer.
+Prints a table in Markdown, after some 5 minutes on two cores. Run it on a quiet machine. Needs Python
+3.11 or newer.
 """
 
 import argparse
@@ -322,13 +323,14 @@ def toml_of(config):
     return "\n".join(plain) + "\n"
 
 
-def measure(config, options, batch):
-    """Prints the rows of one batch size."""
-    seconds, peaks, note = {}, {}, {}
-    for _ in range(options.rounds):
+def measure(config, path, options, batch):
+    """Takes the times of one batch size; returns the rows of the table."""
+    size = config["data"]["width"]
+    medians, peaks, note = {}, {}, {}
+    for turn in range(options.rounds):
         for name in [OURS, *LAYOUTS]:
             if name == OURS:
-                command = [options.binary, "time", "--config", options.config, "--batch", batch, "--steps", options.steps]
+                command = [options.binary, "time", "--config", path, "--batch", batch, "--steps", options.steps]
                 output, peak = child(command, options.threads)
                 times = [float(line) for line in output.split()]
             else:
@@ -337,24 +339,36 @@ def measure(config, options, batch):
                     channels_last=LAYOUTS[name], compiled=options.compile,
                 )  # fmt: skip
                 times = found["seconds"]
-                note[name] = f"{found['torch']}, AdamW {found['adamw']}"
-            seconds.setdefault(name, []).extend(times)
+                note[name] = f"{name} ({found['torch']}, AdamW {found['adamw']})"
+            medians.setdefault(name, []).append(statistics.median(times))
             peaks[name] = max(peak, peaks.get(name, 0.0))
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    best = min(medians[name] for name in LAYOUTS)
-    for name, median in medians.items():
-        spread = statistics.quantiles(seconds[name], n=4)
-        print(
-            f"{batch:5}  {name:22} {1e3 * median:8.1f} {1e3 * spread[0]:8.1f} {1e3 * spread[2]:8.1f}"
-            f" {batch / median:9.0f} {best / median:7.2f} {peaks[name]:8.0f}  {note.get(name, '')}",
-            flush=True,
+        shown = ", ".join(f"{name} {1e3 * times[-1]:.1f} ms" for name, times in medians.items())
+        print(f"{size}x{size}, batch {batch}, round {turn + 1}: {shown}", file=sys.stderr, flush=True)
+    rows = []
+    for name, times in medians.items():
+        # Of each round: what loads the machine meanwhile slows all of them.
+        ratios = sorted(min(medians[layout][turn] for layout in LAYOUTS) / times[turn] for turn in range(options.rounds))
+        median = statistics.median(times)
+        rows.append(
+            f"| {size}x{size} | {batch} | {note.get(name, name)} | {1e3 * median:.1f} | {batch / median:.0f}"
+            f" | {statistics.median(ratios):.2f} | {ratios[0]:.2f} to {ratios[-1]:.2f} | {peaks[name]:.0f} |"
         )
+    return rows
+
+
+def at_size(config, size, folder):
+    """The configuration with images of that size, cut from the same sheet; and a file with it."""
+    changed = config | {"data": config["data"] | {"width": size, "height": size}}
+    path = pathlib.Path(folder, f"{size}.toml")
+    path.write_text(toml_of(changed))
+    return changed, path
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=pathlib.Path, default=ROOT / "training/configs/portraits.toml")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/ddpm-train")
+    parser.add_argument("--size", type=int, nargs="+", default=[16, 32], help="width and height of the images")
     parser.add_argument("--batch", type=int, nargs="+", default=[16, 64], help="images a step")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender")
     parser.add_argument("--steps", type=int, default=8, help="timed steps a turn")
@@ -372,14 +386,22 @@ def main():
     config["data"]["sheet"] = str((options.config.parent / config["data"]["sheet"]).resolve())
     load = os.getloadavg()[0]
     prove_equal(config, options.binary, options.threads)
-    print(f"{options.threads} threads, {options.rounds} rounds of {options.steps} steps")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in options.size:
+            changed, path = at_size(config, size, folder)
+            for batch in options.batch:
+                rows += measure(changed, path, options, batch)
+    print(f"{options.threads} threads, {options.rounds} rounds of {options.steps} steps; load average at the start {load:.1f}")
     if load > 0.5:
-        print(f"the load average was {load:.1f} at the start: where other programs run, the times mean little")
-    print(f"{'batch':5}  {'':22} {'ms':>8} {'quart.':>8} {'quart.':>8} {'images/s':>9} {'ratio':>7} {'MiB':>8}")
-    for batch in options.batch:
-        measure(config, options, batch)
-    print("ratio: speed over that of the faster PyTorch; quart.: quartiles; MiB: peak memory of the process, its libraries with it")
-
+        print("Other programs ran: the times mean little, and the ratios are to be read with their range.")
+    print("\n| images | batch | | ms a step | images/s | of PyTorch | range | peak MiB |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("\n".join(rows))
+    print(
+        "\nms: median of the rounds' medians; of PyTorch: speed over that of the faster PyTorch of the same"
+        " round, median and range over the rounds; MiB: peak memory of the process, its libraries with it"
+    )
 
 if __name__ == "__main__":
     main()

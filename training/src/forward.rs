@@ -178,17 +178,8 @@ impl Layers for Forward<'_> {
         ops::group_norm(x, gamma, beta, self.config.groups, silu)
     }
 
-    fn attention(&mut self, qkv: &Tensor<4>, channels: usize, heads: usize) -> Tensor<4> {
-        let [n, h, w, _] = qkv.dims();
-        let size = channels / heads;
-        // [3, n, heads, pixels, size]
-        let split = qkv.clone().reshape([n, h * w, 3, heads, size]).permute([2, 0, 3, 1, 4]);
-        let part = |index: usize| -> Tensor<4> {
-            split.clone().slice_dim(0, index..index + 1).reshape([n, heads, h * w, size])
-        };
-        let scores = part(0).matmul(part(1).swap_dims(2, 3)) * (1.0 / (size as f64).sqrt());
-        let mixed = activation::softmax(scores, 3).matmul(part(2));
-        mixed.permute([0, 2, 1, 3]).reshape([n, h, w, channels])
+    fn attention(&mut self, qkv: &Tensor<4>, _: usize, heads: usize) -> Tensor<4> {
+        ops::attention(qkv.clone(), heads)
     }
 
     fn add(&mut self, a: &Tensor<4>, b: &Tensor<4>) -> Tensor<4> {

@@ -18,6 +18,7 @@ pub mod judge;
 pub mod likelihood;
 pub mod loss_log;
 pub mod network;
+pub mod new;
 pub mod noise;
 pub mod objective;
 pub mod ops;

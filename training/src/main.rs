@@ -25,6 +25,7 @@ struct Cli {
 /// A command a file in `commands`; each ends with the program's exit code.
 #[derive(Subcommand)]
 enum Command {
+    New(commands::new::New),
     Fit(commands::fit::Fit),
     Sample(commands::sample::Sample),
     Export(commands::export::Export),
@@ -41,6 +42,7 @@ enum Command {
 fn run(command: Command) -> Result<ExitCode> {
     let device = &Device::flex();
     match command {
+        Command::New(command) => command.run(),
         Command::Fit(command) => command.run(device),
         Command::Sample(command) => command.run(device),
         Command::Export(command) => command.run(device),

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use burn::tensor::{Device, Tensor};
 
 use crate::config::TrainConfig;
+use crate::ops::adamw::{self, Rates, Slot};
 use crate::parameters::{ParameterSpec, Parameters};
 
 const BETA1: f64 = 0.9;
@@ -50,22 +51,39 @@ impl TrainState {
         // The average starts fast: the first weights are noise. As in TensorFlow's moving average.
         let decay = config.ema_decay.min((1 + self.step) as f64 / (10 + self.step) as f64);
 
-        for (index, grad) in grads.into_iter().enumerate() {
-            let Some(grad) = grad else { continue };
-            let grad = grad * shorten;
-            let slot = |parameters: &mut Parameters, change: &dyn Fn(Tensor<1>) -> Tensor<1>| {
-                let tensor = &mut parameters.tensors_mut()[index];
-                let old = std::mem::replace(tensor, Tensor::empty([0], &grad.device()));
-                *tensor = change(old);
-                tensor.clone()
-            };
-            let m = slot(&mut self.moment1, &|m| m * BETA1 + grad.clone() * (1.0 - BETA1));
-            let v = slot(&mut self.moment2, &|v| v * BETA2 + grad.clone().square() * (1.0 - BETA2));
-            let update = m * (rate / unbias1) / ((v * (1.0 / unbias2)).sqrt() + EPSILON);
-            let is_matrix = self.parameters.specs()[index].shape.len() > 1;
-            let keep = if is_matrix { 1.0 - rate * config.weight_decay } else { 1.0 };
-            let p = slot(&mut self.parameters, &|p| p * keep - update.clone());
-            slot(&mut self.ema, &|e| e * decay + p.clone() * (1.0 - decay));
+        let rates = Rates {
+            shorten,
+            beta1: BETA1,
+            beta2: BETA2,
+            epsilon: EPSILON,
+            rate,
+            unbias1,
+            unbias2,
+            weight_decay: config.weight_decay,
+            average_decay: decay,
+        };
+        let (places, mut slots): (Vec<usize>, Vec<Slot>) = grads
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, gradient)| {
+                let gradient = gradient?;
+                let slot = Slot {
+                    decays: self.parameters.specs()[index].shape.len() > 1,
+                    weight: taken(&mut self.parameters, index),
+                    average: taken(&mut self.ema, index),
+                    moment1: taken(&mut self.moment1, index),
+                    moment2: taken(&mut self.moment2, index),
+                    gradient,
+                };
+                Some((index, slot))
+            })
+            .unzip();
+        adamw::step(&mut slots, &rates);
+        for (index, slot) in places.into_iter().zip(slots) {
+            self.parameters.tensors_mut()[index] = slot.weight;
+            self.ema.tensors_mut()[index] = slot.average;
+            self.moment1.tensors_mut()[index] = slot.moment1;
+            self.moment2.tensors_mut()[index] = slot.moment2;
         }
         Ok(norm)
     }
@@ -81,12 +99,15 @@ pub fn learning_rate(config: &TrainConfig, step: usize) -> f64 {
     config.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
 }
 
+/// A tensor out of its place, so that it is not shared and may change in place.
+fn taken(parameters: &mut Parameters, index: usize) -> Tensor<1> {
+    let tensor = &mut parameters.tensors_mut()[index];
+    let empty = Tensor::empty([0], &tensor.device());
+    std::mem::replace(tensor, empty)
+}
+
 /// The length of all gradients together.
 fn norm(grads: &[Option<Tensor<1>>]) -> f64 {
-    let squares: Vec<Tensor<1>> =
-        grads.iter().flatten().map(|g| g.clone().square().sum()).collect();
-    if squares.is_empty() {
-        return 0.0;
-    }
-    f64::from(Tensor::cat(squares, 0).sum().sqrt().into_scalar::<f32>())
+    let grads: Vec<Tensor<1>> = grads.iter().flatten().cloned().collect();
+    adamw::sum_of_squares(&grads).sqrt()
 }

@@ -9,7 +9,7 @@ use crate::batches::{Batch, Batches};
 use crate::config::Config;
 use crate::divergence;
 use crate::fit::read_data;
-use crate::objective::Objective;
+use crate::objective::{Loss, Objective};
 use crate::optimizer::TrainState;
 use crate::parameters::{Parameters, specs};
 use crate::workers;
@@ -55,18 +55,21 @@ impl Gradient {
     /// What some of the images of a step add to it.
     fn of(objective: &Objective, parameters: &Parameters, batch: &Batch, weight: f64) -> Self {
         let tracked = parameters.tracked();
-        let loss = objective.loss(&tracked, batch);
-        let value = |tensor: Tensor<1>| f64::from(tensor.into_scalar::<f32>());
-        let total = loss.total * weight;
-        let mse = value(loss.mse) * weight;
-        let bound = loss.bound.map(|bound| value(bound) * weight);
-        let loss = value(total.clone());
-        let mut gradients = total.backward();
-        let by_weight = tracked.tensors().iter().map(|t| t.grad_remove(&mut gradients)).collect();
-        Self { loss, mse, bound, by_weight }
+        let Loss { total, mse, bound } = objective.loss(&tracked, batch);
+        let mse = value(mse) * weight;
+        let bound = bound.map(|bound| value(bound) * weight);
+        Self { mse, bound, ..Self::of_loss(&tracked, total * weight) }
     }
 
-    fn add(&mut self, other: Self) {
+    /// `loss` alone, with its gradient by the weights it was computed with.
+    pub(crate) fn of_loss(tracked: &Parameters, loss: Tensor<1>) -> Self {
+        let total = value(loss.clone());
+        let mut gradients = loss.backward();
+        let by_weight = tracked.tensors().iter().map(|t| t.grad_remove(&mut gradients)).collect();
+        Self { loss: total, by_weight, ..Self::default() }
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
         self.loss += other.loss;
         self.mse += other.mse;
         self.bound = other.bound.map(|bound| self.bound.unwrap_or(0.0) + bound);
@@ -83,6 +86,26 @@ impl Gradient {
     }
 }
 
+fn value(tensor: Tensor<1>) -> f64 {
+    f64::from(tensor.into_scalar::<f32>())
+}
+
+/// Takes the step after `state.step`; returns its loss, before the move.
+///
+/// Errors: where the loss or the gradient is no finite number; then `state` is unchanged.
+pub fn take(
+    config: &Config,
+    objective: &Objective,
+    batches: &mut Batches,
+    state: &mut TrainState,
+) -> Result<f64> {
+    let Gradient { loss, by_weight, .. } =
+        gradient(config, objective, batches, state.step, &state.parameters)?;
+    ensure!(loss.is_finite(), "the loss is {loss}; {}", divergence::advice());
+    state.update(by_weight, &config.train)?;
+    Ok(loss)
+}
+
 /// Times training steps; for benchmarks. Returns seconds a step, the first left out.
 pub fn time(config: &Config, steps: usize, device: &Device) -> Result<Vec<f64>> {
     let (config, data) = &read_data(config)?;
@@ -92,14 +115,7 @@ pub fn time(config: &Config, steps: usize, device: &Device) -> Result<Vec<f64>> 
     let mut times = Vec::with_capacity(steps);
     for step in 0..=steps {
         let start = Instant::now();
-        let gradient = gradient(config, &objective, &mut batches, step, &state.parameters)?;
-        ensure!(
-            gradient.loss.is_finite(),
-            "the loss is {}; {}",
-            gradient.loss,
-            divergence::advice()
-        );
-        state.update(gradient.by_weight, &config.train)?;
+        take(config, &objective, &mut batches, &mut state)?;
         if step > 0 {
             times.push(start.elapsed().as_secs_f64());
         }

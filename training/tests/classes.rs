@@ -268,6 +268,8 @@ fn engine_knows_a_model_with_alpha_and_without_classes() {
         DataConfig { color: Pixels::Rgba, ..DataConfig::folder(folder.join("pictures"), 8, 8) };
     let notes = Dataset::read(&data).unwrap().notes().join("\n");
     assert!(notes.contains("1 wholly transparent\n  clear.png"), "{notes}");
+    // One picture alone, for a batch of eight.
+    fs::remove_file(folder.join("pictures/clear.png")).unwrap();
     let model = trained(&folder, |config| config.data.color = Pixels::Rgba);
     assert_eq!((model.config().channels, model.config().classes), (4, None));
     assert_eq!(model.config().color, ModelColor::Rgba);

@@ -9,6 +9,7 @@ use ddpm_train::config::DataConfig;
 use ddpm_train::data::Dataset;
 use ddpm_train::data::augment::View;
 use ddpm_train::data::config::{Color, Fit, OnBadFile, Pixels};
+use ddpm_train::data::jitter::Recolor;
 use png::{BitDepth, ColorType};
 
 fn read(path: &std::path::Path) -> anyhow::Result<Dataset> {
@@ -226,4 +227,46 @@ fn files_that_are_no_idx_are_refused_by_name() {
     refused(DataConfig { folder, ..config.clone() }, "both folder and idx");
     refused(DataConfig { idx: None, folder: Some(labels), ..config.clone() }, "for data.idx");
     refused(DataConfig { on_bad_file: Some(OnBadFile::Skip), ..config }, "an idx file is one file");
+}
+
+#[test]
+fn images_are_turned_and_their_colours_changed() {
+    let config = idx_config("data_views", |bytes| bytes.to_vec());
+    let data = Dataset::read(&DataConfig { height: 3, fit: Some(Fit::Pad), ..config }).unwrap();
+    let seen = |view| {
+        let mut values = vec![f32::NAN; 9];
+        data.copy_image(0, view, &mut values);
+        values.into_iter().map(ddpm::image::to_byte).collect::<Vec<u8>>()
+    };
+    let view = View::default();
+    assert_eq!(seen(view), [0, 10, 20, 30, 40, 50, 0, 0, 0]);
+    assert_eq!(seen(View { turns: 1, ..view }), [0, 30, 0, 0, 40, 10, 0, 50, 20]);
+    assert_eq!(seen(View { flip_vertical: true, ..view }), [0, 0, 0, 30, 40, 50, 0, 10, 20]);
+    let color = Recolor { brightness: 0.5, ..Recolor::default() };
+    assert_eq!(seen(View { color, ..view }), [0, 5, 10, 15, 20, 25, 0, 0, 0]);
+    assert_eq!(seen(View { color, turns: 1, ..view }), [0, 15, 0, 0, 20, 5, 0, 25, 10]);
+}
+
+#[test]
+fn augmentations_that_cannot_be_are_refused() {
+    let parse = |text: &str| -> DataConfig {
+        toml::from_str(&format!("folder = 'x'\nwidth = 8\nheight = 8\n{text}")).unwrap()
+    };
+    let good = parse("jitter = { brightness = 0.1, hue = 0.5 }\nrotate = true");
+    good.validate().unwrap();
+    assert_eq!((good.jitter.brightness, good.jitter.saturation), (0.1, 0.0));
+    for (text, part) in [
+        ("jitter = { brightness = 1.5 }", "data.jitter.brightness is 1.5, expected 0 to 1"),
+        ("jitter = { hue = 0.6 }", "data.jitter.hue is 0.6, expected 0 to 0.5"),
+        ("jitter = { contrast = nan }", "data.jitter.contrast is NaN"),
+        ("color = 'gray'\njitter = { hue = 0.1 }", "data.jitter has saturation or hue"),
+        ("color = 'gray'\njitter = { saturation = 0.1 }", "but data.color is \"gray\""),
+    ] {
+        let message = parse(text).validate().unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+    let wide = DataConfig { width: 16, ..good };
+    assert!(wide.validate().unwrap_err().to_string().contains("data.rotate is true"));
+    let unknown = "width = 8\nheight = 8\njitter = { bright = 0.1 }";
+    assert!(toml::from_str::<DataConfig>(unknown).unwrap_err().to_string().contains("bright"));
 }

@@ -125,17 +125,11 @@ fn every_kind_of_picture_becomes_rgb_on_the_background() {
         })
     };
     let keyed = png_bytes((1, 1), ColorType::Grayscale, Eight, &[7], |e| e.set_trns(vec![0, 7]));
-    let mut animation = Vec::new();
-    let mut gif = image::codecs::gif::GifEncoder::new(&mut animation);
-    for pixel in [[255, 0, 0, 255], [0, 255, 0, 255]] {
-        gif.encode_frame(Frame::new(plain(2, 2, pixel))).unwrap();
-    }
-    drop(gif);
     let rgb = RgbImage::from_pixel(2, 2, Rgb([10, 200, 30]));
     let half = plain(2, 2, [0, 0, 255, 128]);
     let jpeg = |adobe, values: &[u8]| Jpeg { adobe, orientation: None }.row(&[values]);
     // On white: a value v with alpha a becomes v a / 255 + 255 - a.
-    let cases: [(&str, Vec<u8>, [u8; 3]); 22] = [
+    let cases: [(&str, Vec<u8>, [u8; 3]); 21] = [
         ("gray", gray_png(77), [77; 3]),
         ("1 bit", png(ColorType::Grayscale, One, &[0x80]), [255; 3]),
         ("16 bit", png(ColorType::Grayscale, Sixteen, &[128, 0]), [128; 3]),
@@ -148,7 +142,6 @@ fn every_kind_of_picture_becomes_rgb_on_the_background() {
         ("palette, half", palette(1), [252, 177, 152]),
         ("palette, solid", palette(2), [1, 2, 3]),
         ("gif", encode(plain(2, 2, [0; 4]), ImageFormat::Gif), [255; 3]),
-        ("animation", animation, [255, 0, 0]),
         ("bmp", encode(rgb.clone(), ImageFormat::Bmp), [10, 200, 30]),
         ("sprite.tga", encode(half.clone(), ImageFormat::Tga), [127, 127, 255]),
         ("webp", encode(half, ImageFormat::WebP), [127, 127, 255]),
@@ -162,10 +155,16 @@ fn every_kind_of_picture_becomes_rgb_on_the_background() {
         ("jpeg, ycck", jpeg(Some(2), &[179, 171, 1, 255]), [255, 0, 0]),
     ];
     let folder = folder("folder_kinds");
-    for (name, bytes, expected) in cases {
+    for (i, (name, bytes, _)) in cases.iter().enumerate() {
+        write(&folder.join(format!("all/{i} {name}")), bytes);
+    }
+    let all = Dataset::read(&DataConfig::folder(folder.join("all"), 1, 1)).unwrap();
+    assert_eq!(all.len(), cases.len());
+    for (i, (name, bytes, expected)) in cases.into_iter().enumerate() {
         write(&folder.join("here").join(name), bytes);
         let data = Dataset::read(&DataConfig::folder(folder.join("here"), 1, 1)).unwrap();
         let found = image(&data, 0, 3);
+        assert_eq!(image(&all, i, 3), found, "{name}");
         // Two for the rounding of JPEG's colour transform, 0 for all that has none.
         let slack = if name.contains("yc") { 2 } else { 0 };
         assert!(
@@ -174,6 +173,63 @@ fn every_kind_of_picture_becomes_rgb_on_the_background() {
         );
         fs::remove_dir_all(folder.join("here")).unwrap();
     }
+}
+
+/// A PNG of two frames, and of a picture before them that is none where `separate`.
+fn apng(separate: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
+    encoder.set_color(ColorType::Rgb);
+    encoder.set_animated(2, 0).unwrap();
+    encoder.set_sep_def_img(separate).unwrap();
+    let mut writer = encoder.write_header().unwrap();
+    if separate {
+        writer.write_image_data(&[0, 0, 255]).unwrap();
+    }
+    writer.write_image_data(&[255, 0, 0]).unwrap();
+    writer.write_image_data(&[0, 255, 0]).unwrap();
+    writer.finish().unwrap();
+    bytes
+}
+
+/// A WebP of a frame for each colour: the container of Google's "WebP Container Specification".
+fn animated_webp(frames: &[[u8; 4]]) -> Vec<u8> {
+    let chunk = |name: &[u8], body: &[u8]| {
+        let size = (body.len() as u32).to_le_bytes();
+        [name, &size, body, &[0][..body.len() % 2]].concat()
+    };
+    // Two by two pixels, all numbers little-endian and less 1; the second byte says "animation".
+    let mut body = b"WEBP".to_vec();
+    body.extend(chunk(b"VP8X", &[0x12, 0, 0, 0, 1, 0, 0, 1, 0, 0]));
+    body.extend(chunk(b"ANIM", &[0; 6]));
+    for &pixel in frames {
+        let still = encode(plain(2, 2, pixel), ImageFormat::WebP);
+        let start = still.windows(4).position(|w| w == b"VP8L").unwrap();
+        // The last byte: drawn in place of what was there, not blended over it.
+        let frame = [0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 40, 0, 0, 2];
+        body.extend(chunk(b"ANMF", &[&frame, &still[start..]].concat()));
+    }
+    chunk(b"RIFF", &body)
+}
+
+#[test]
+fn of_an_animation_the_first_frame_is_taken_and_of_a_png_its_still_picture() {
+    let (red, green) = ([255, 0, 0, 255], [0, 255, 0, 255]);
+    let mut gif = Vec::new();
+    let mut encoder = image::codecs::gif::GifEncoder::new(&mut gif);
+    for pixel in [red, green] {
+        encoder.encode_frame(Frame::new(plain(2, 2, pixel))).unwrap();
+    }
+    drop(encoder);
+    let folder = folder("folder_animations");
+    write(&folder.join("1.gif"), gif);
+    write(&folder.join("2.webp"), animated_webp(&[red, green]));
+    write(&folder.join("3.png"), apng(false));
+    // The picture that programs show which know no animation.
+    write(&folder.join("4.png"), apng(true));
+    let data = Dataset::read(&DataConfig::folder(&folder, 1, 1)).unwrap();
+    let images: Vec<_> = (0..data.len()).map(|i| image(&data, i, 3)).collect();
+    assert_eq!(images, [[255, 0, 0], [255, 0, 0], [255, 0, 0], [0, 0, 255]]);
 }
 
 #[test]
@@ -359,6 +415,13 @@ fn pictures_of_other_sizes_are_cropped_padded_stretched_or_refused() {
     let row = [black, red, red, green];
     assert_eq!(nearest(4, 4, Fit::Pad), [[blue; 4], row, row, [blue; 4]].concat());
     assert_eq!(nearest(8, 4, Fit::Exact).len(), 32);
+    // In the middle, as it is.
+    let (pixels, notes) = read(10, 7, Fit::Center, Filter::Triangle);
+    assert_eq!(
+        (&pixels[..10], &pixels[10..21]),
+        (&[blue; 10][..], &[blue, black, black, red, red, red, red, green, green, blue, blue,][..])
+    );
+    assert_eq!((&pixels[50..], notes.len()), (&[blue; 20][..], 0));
     // Enlarged twice each way, every pixel is four, and the user hears of it.
     let (pixels, notes) = read(16, 8, Fit::Crop, Filter::Nearest);
     assert_eq!(pixels[..16], [[black; 4], [red; 4], [red; 4], [green; 4]].concat());
@@ -370,6 +433,9 @@ fn pictures_of_other_sizes_are_cropped_padded_stretched_or_refused() {
     let message =
         refused(&DataConfig { fit: Some(Fit::Exact), ..DataConfig::folder(&folder, 4, 4) });
     assert!(message.contains("wide.png: 8x4 pixels, expected 4x4"), "{message}");
+    let message =
+        refused(&DataConfig { fit: Some(Fit::Center), ..DataConfig::folder(&folder, 8, 3) });
+    assert!(message.contains("wide.png: 8x4 pixels, expected at most 8x3"), "{message}");
 }
 
 #[test]
@@ -377,11 +443,17 @@ fn invisible_pictures_are_named() {
     let folder = folder("folder_invisible");
     let mut dot = plain(2, 2, [9, 9, 9, 0]);
     write(&folder.join("nothing.png"), encode(dot.clone(), ImageFormat::Png));
+    let palette = png_bytes((1, 1), ColorType::Indexed, BitDepth::Eight, &[0], |encoder| {
+        encoder.set_palette(vec![9, 8, 7]);
+        encoder.set_trns(vec![0]);
+    });
+    write(&folder.join("palette.png"), palette);
     dot.put_pixel(1, 1, Rgba([9, 9, 9, 1]));
     write(&folder.join("something.png"), encode(dot, ImageFormat::Png));
     let data = Dataset::read(&DataConfig::folder(&folder, 2, 2)).unwrap();
     let note = &data.notes()[0];
-    assert!(note.contains("nothing.png") && note.contains("#ffffff"), "{note}");
+    assert!(note.contains("2 wholly transparent") && note.contains("#ffffff"), "{note}");
+    assert!(note.contains("nothing.png") && note.contains("palette.png"), "{note}");
     assert!(!note.contains("something.png"), "{note}");
 }
 
@@ -405,23 +477,26 @@ fn fit_trains_on_a_folder_of_three_pictures() {
         assert!(output.status.success(), "{text}");
         text
     };
-    let run = |flip: bool, shift: usize| {
+    let run = |flip: bool, shift: usize, brightness: f64| {
         let _ = fs::remove_dir_all(folder.join("out"));
         let config = write_run(&folder, 1, |c| {
             c.data.sheet = None;
             c.data.folder = Some("pictures".into());
             (c.data.flip, c.data.shift) = (flip, shift);
+            c.data.jitter.brightness = brightness;
             c.train.steps = 2;
         });
         let text = fit(&config, &[]);
         assert!(text.contains("broken.jpg: damaged") && text.contains("3 images of 8x8"), "{text}");
         read_losses(&folder.join("out/loss.csv")).unwrap()
     };
-    let (still, flipped, shifted) = (run(false, 0), run(true, 0), run(false, 2));
-    assert_eq!((still.len(), flipped.len(), shifted.len()), (2, 2, 2));
     // The second step's, as the network starts at output 0; the first is the noise's own.
-    assert!(still[1] != flipped[1] && still[1] != shifted[1] && flipped[1] != shifted[1]);
-    assert_eq!(run(true, 0), flipped);
+    let losses = [(false, 0, 0.0), (true, 0, 0.0), (false, 2, 0.0), (false, 0, 0.2)]
+        .map(|(flip, shift, brightness)| run(flip, shift, brightness)[1]);
+    let all: std::collections::BTreeSet<u64> = losses.iter().map(|loss| loss.to_bits()).collect();
+    assert_eq!(all.len(), 4, "{losses:?}");
+    assert_eq!(run(false, 0, 0.2)[1], losses[3]);
+    assert_eq!(run(true, 0, 0.0)[1], losses[1]);
 
     // Resumed, it says so where the pictures are not those of the checkpoint.
     let config = folder.join("config.toml");

@@ -24,6 +24,7 @@ fn count(config: &Config) -> usize {
 fn shipped_configurations_have_the_weights_that_they_say() {
     for (name, weights) in [
         ("portraits.toml", 1_430_000),
+        ("mnist.toml", 916_000),
         ("pixels16.toml", 5_300_000),
         ("sprites32.toml", 9_900_000),
         ("textures64.toml", 5_200_000),
@@ -39,7 +40,7 @@ fn shipped_configurations_have_the_weights_that_they_say() {
     for path in &all {
         Config::read(path).unwrap();
     }
-    assert_eq!(all.len(), 5, "a configuration that is not in this test: {all:?}");
+    assert_eq!(all.len(), 6, "a configuration that is not in this test: {all:?}");
 }
 
 #[test]

@@ -159,6 +159,116 @@ fn group_norm_and_its_gradients_match_burn() {
     }
 }
 
+fn plain_attention(qkv: Tensor<4>, heads: usize) -> Tensor<4> {
+    let [n, h, w, c] = qkv.dims();
+    let size = c / 3 / heads;
+    let split = qkv.reshape([n, h * w, 3, heads, size]).permute([2, 0, 3, 1, 4]);
+    let part = |index: usize| -> Tensor<4> {
+        split.clone().slice_dim(0, index..index + 1).reshape([n, heads, h * w, size])
+    };
+    let scores = part(0).matmul(part(1).swap_dims(2, 3)) * (1.0 / (size as f64).sqrt());
+    let mixed = activation::softmax(scores, 3).matmul(part(2));
+    mixed.permute([0, 2, 1, 3]).reshape([n, h, w, c / 3])
+}
+
+#[test]
+fn attention_and_its_gradient_match_burn() {
+    // One pixel, one channel, sizes that end within a vector, more queries than a block takes.
+    let sizes =
+        [(1, 1, 1, 1, 1), (2, 4, 4, 80, 4), (3, 3, 5, 21, 3), (1, 9, 9, 34, 2), (2, 8, 24, 16, 1)];
+    for (n, h, w, c, heads) in sizes {
+        let what = format!("{n}x{h}x{w}x{c} / {heads}");
+        let qkv = random([n, h, w, 3 * c]);
+        let found = ops::attention(qkv.clone(), heads);
+        let expected = plain_attention(qkv.clone(), heads);
+        assert_same(found, expected, TOLERANCE, &what, |grads| {
+            vec![("qkv", flat(qkv.grad(grads)))]
+        });
+    }
+}
+
+#[test]
+fn attention_weighs_scores_of_any_size() {
+    // Scores of thousands: the exponential of none of them is a number.
+    let qkv = random([2, 3, 3, 3 * 8]) * 100.0;
+    let found = ops::attention(qkv.clone(), 2);
+    assert_close(found, plain_attention(qkv, 2), 1e-4, "large scores");
+}
+
+#[test]
+fn composed_attention_has_the_kernels_values_and_gradient() {
+    use burn::backend::Flex;
+    use ddpm_train::ops::{TrainingOps, composed};
+    let device = Device::flex();
+    let normal = Distribution::Normal(0.0, 1.0);
+    let qkv = Tensor::<4>::random([2, 3, 4, 36], normal, &device);
+    let grad = Tensor::<4>::random([2, 3, 4, 12], normal, &device);
+    let raw = |t: &Tensor<4>| t.clone().try_into_primitive::<Flex>().unwrap();
+    let out = Tensor::<4>::from_primitive::<Flex>;
+    let found = out(composed::attention::<Flex>(raw(&qkv), 3));
+    assert_close(found, out(Flex::nhwc_attention(raw(&qkv), 3)), TOLERANCE, "output");
+    let found = out(composed::attention_backward::<Flex>(raw(&qkv), raw(&grad), 3));
+    let expected = out(Flex::nhwc_attention_backward(raw(&qkv), raw(&grad), 3));
+    assert_close(found, expected, TOLERANCE, "gradient");
+}
+
+#[test]
+fn optimiser_step_is_that_of_the_paper_and_leaves_shared_tensors_alone() {
+    use ddpm_train::ops::adamw::{Rates, Slot, step, sum_of_squares};
+    let device = Device::flex();
+    let rates = Rates {
+        shorten: 0.5,
+        beta1: 0.9,
+        beta2: 0.99,
+        epsilon: 1e-8,
+        rate: 0.01,
+        unbias1: 1.0 - 0.9f64.powi(3),
+        unbias2: 1.0 - 0.99f64.powi(3),
+        weight_decay: 0.1,
+        average_decay: 0.75,
+    };
+    // One value, an end within a vector, more than a piece.
+    for (len, decays) in [(1, true), (37, false), (40_000, true)] {
+        let values = |seed: usize| -> Vec<f32> {
+            (0..len).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1000.0 - 1.0).collect()
+        };
+        let tensor = |values: &[f32]| Tensor::<1>::from_floats(values, &device);
+        let (w, g, m) = (values(1), values(2), values(3));
+        let v: Vec<f32> = values(4).iter().map(|v| v.abs()).collect();
+        let weight = tensor(&w);
+        let mut slots = [Slot {
+            average: weight.clone(),
+            weight: weight.clone(),
+            moment1: tensor(&m),
+            moment2: tensor(&v),
+            gradient: tensor(&g),
+            decays,
+        }];
+        let squares = g.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
+        assert!((sum_of_squares(&[tensor(&g)]) - squares).abs() <= 1e-9 * squares);
+        step(&mut slots, &rates);
+        let read = |t: &Tensor<1>| t.clone().into_data().try_to_vec::<f32>().unwrap();
+        assert_eq!(read(&weight), w, "a tensor that is also held elsewhere stays");
+        let [slot] = &slots;
+        let (w2, a2) = (read(&slot.weight), read(&slot.average));
+        let (m2, v2) = (read(&slot.moment1), read(&slot.moment2));
+        for i in 0..len {
+            let [w, g, m, v] = [w[i], g[i], m[i], v[i]].map(f64::from);
+            let (g, keep) = (g * 0.5, if decays { 1.0 - 0.01 * 0.1 } else { 1.0 });
+            let m = 0.9 * m + 0.1 * g;
+            let v = 0.99 * v + 0.01 * g * g;
+            let update = m / rates.unbias1 / ((v / rates.unbias2).sqrt() + 1e-8);
+            let next = w * keep - 0.01 * update;
+            let average = 0.75 * w + 0.25 * next;
+            for (found, expected) in [(w2[i], next), (a2[i], average), (m2[i], m), (v2[i], v)] {
+                // A few roundings of values of size 1; the update is at most 1e3 times the rate.
+                let off = (f64::from(found) - expected).abs();
+                assert!(off <= 1e-6 * expected.abs().max(1.0), "{i}: {found}, not {expected}");
+            }
+        }
+    }
+}
+
 #[test]
 fn group_norm_of_a_nearly_constant_image_keeps_its_precision() {
     // Mean 3, standard deviation 1e-3: the mean square is ten million times the variance.

@@ -3,6 +3,7 @@
 pub mod export;
 pub mod fit;
 pub mod likelihood;
+pub mod new;
 pub mod noise;
 pub mod sample;
 pub mod time;

@@ -1,10 +1,12 @@
 //! The `[data]` section of a configuration: where the images are and how they become the model's.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+
+pub use super::choices::{Color, Filter, Fit, OnBadFile, Pixels};
+use super::jitter::Jitter;
 
 /// Where the images are: exactly one of `folder`, `sheet` and `idx`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,117 +59,19 @@ pub struct DataConfig {
     /// Images are moved by up to this many pixels each way, at random; the edges are repeated.
     #[serde(default)]
     pub shift: usize,
+    /// Whether every other image, at random, is shown upside down: for textures.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub flip_vertical: bool,
+    /// Whether images are turned by a random number of quarter turns: for square textures.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub rotate: bool,
+    /// How far the colours of an image are changed, at random.
+    #[serde(default, skip_serializing_if = "Jitter::is_none")]
+    pub jitter: Jitter,
 }
 
-/// What the channels of the images are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pixels {
-    Gray,
-    #[default]
-    Rgb,
-    /// Red, green, blue and straight alpha.
-    Rgba,
-}
-
-impl Pixels {
-    /// Channels of an image.
-    pub fn channels(self) -> usize {
-        match self {
-            Self::Gray => 1,
-            Self::Rgb => 3,
-            Self::Rgba => 4,
-        }
-    }
-
-    fn is_rgb(&self) -> bool {
-        *self == Self::Rgb
-    }
-}
-
-/// How a picture of another shape comes to the model's width and height.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fit {
-    /// Scaled until it covers the image, and the middle taken.
-    #[default]
-    Crop,
-    /// Scaled until it fits into the image, the rest filled with the background.
-    Pad,
-    /// Scaled each way by itself.
-    Stretch,
-    /// Not scaled: a picture of another size is a bad file.
-    Exact,
-}
-
-/// How pixels are scaled; on the bytes as they are, without a change of gamma.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Filter {
-    /// A weighted mean of all pixels below, bilinear when it enlarges; it never rings.
-    #[default]
-    Triangle,
-    /// Lanczos with three lobes: sharper, with faint rings at hard edges.
-    Lanczos,
-    /// One source pixel each: pixel art enlarged by whole factors stays pixel art.
-    Nearest,
-}
-
-/// What happens when a file is damaged or no picture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnBadFile {
-    /// It is listed and left out.
-    #[default]
-    Skip,
-    /// All are listed, and nothing is trained.
-    Fail,
-}
-
-/// A colour, written `#rrggbb`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Color(pub [u8; 3]);
-
-impl Color {
-    pub const BLACK: Self = Self([0; 3]);
-    pub const WHITE: Self = Self([255; 3]);
-
-    /// A pixel of this colour under one with straight alpha; of bytes, rounded to nearest.
-    pub fn under(self, [r, g, b, alpha]: [u8; 4]) -> [u8; 3] {
-        let mix = |over: u8, under: u8| {
-            let alpha = u32::from(alpha);
-            ((u32::from(over) * alpha + u32::from(under) * (255 - alpha) + 127) / 255) as u8
-        };
-        [mix(r, self.0[0]), mix(g, self.0[1]), mix(b, self.0[2])]
-    }
-}
-
-impl TryFrom<String> for Color {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6);
-        let value = digits
-            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
-            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-            .ok_or_else(|| format!("found the colour {text:?}, expected \"#rrggbb\""))?;
-        let [_, r, g, b] = value.to_be_bytes();
-        Ok(Self([r, g, b]))
-    }
-}
-
-impl From<Color> for String {
-    fn from(color: Color) -> Self {
-        color.to_string()
-    }
-}
-
-impl fmt::Display for Color {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [r, g, b] = self.0;
-        write!(f, "#{r:02x}{g:02x}{b:02x}")
-    }
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Where the images come from.
@@ -240,6 +144,21 @@ impl DataConfig {
             self.shift <= w.min(h) / 2,
             "data.shift is {}, expected at most half of the {w}x{h} pixels of an image",
             self.shift
+        );
+        ensure!(
+            !self.rotate || w == h,
+            "data.rotate is true for images of {w}x{h} pixels, expected square ones"
+        );
+        for (name, value, limit) in self.jitter.limits() {
+            ensure!(
+                (0.0..=limit).contains(&value),
+                "data.jitter.{name} is {value}, expected 0 to {limit}"
+            );
+        }
+        let colorful = self.jitter.saturation > 0.0 || self.jitter.hue > 0.0;
+        ensure!(
+            !colorful || self.color != Pixels::Gray,
+            "data.jitter has saturation or hue, but data.color is \"gray\""
         );
         ensure!(self.memory_mib != Some(0), "data.memory_mib is 0, expected at least 1");
         Ok(())

@@ -127,10 +127,10 @@ fn read_picture(
     out: &mut [u8],
 ) -> Result<Remarks> {
     let picture = decoder.read(path)?;
-    let (invisible, width, height) =
-        (picture.invisible, picture.image.width(), picture.image.height());
+    let invisible = picture.invisible;
+    let enlarged = resizer.enlarges(picture.image.width(), picture.image.height());
     out.copy_from_slice(resizer.resize(picture.image)?.as_bytes());
-    Ok(Remarks { invisible, enlarged: width < resizer.width || height < resizer.height })
+    Ok(Remarks { invisible, enlarged })
 }
 
 fn found(files: usize, hidden: usize) -> String {

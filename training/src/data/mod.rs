@@ -5,13 +5,15 @@
 
 pub mod augment;
 mod channels;
-mod classes;
+mod choices;
+pub(crate) mod classes;
 pub mod config;
-mod decode;
-mod folder;
+pub(crate) mod decode;
+pub(crate) mod folder;
 mod idx;
+pub mod jitter;
 mod jpeg;
-mod list;
+pub(crate) mod list;
 mod order;
 mod resize;
 mod sheet;
@@ -25,6 +27,7 @@ use image::imageops::{self, FilterType};
 use augment::View;
 use classes::Classes;
 use config::{Color, DataConfig, Pixels, Source};
+use jitter::Recolor;
 pub use order::Order;
 
 /// One picture as the trainer decodes it to RGB, on white, made smaller where a side is longer than
@@ -44,7 +47,7 @@ pub fn read_picture(path: &Path, longest: u32) -> Result<RgbImage> {
 
 /// What a source gives.
 #[derive(Default)]
-struct Images {
+pub(crate) struct Images {
     /// `[n, h, w, channels]`.
     pixels: Vec<u8>,
     classes: Classes,
@@ -121,9 +124,9 @@ impl Dataset {
     pub fn copy_image(&self, index: usize, view: View, out: &mut [f32]) {
         let source = &self.images.pixels[index * self.item()..][..self.item()];
         let value = |&byte: &u8| f32::from(byte) / 127.5 - 1.0;
-        if view == View::default() {
+        if (View { color: Recolor::default(), ..view }) == View::default() {
             out.iter_mut().zip(source).for_each(|(out, byte)| *out = value(byte));
-            return;
+            return view.color.apply(out, self.channels);
         }
         for (y, row) in out.chunks_exact_mut(self.width * self.channels).enumerate() {
             for (x, pixel) in row.chunks_exact_mut(self.channels).enumerate() {
@@ -133,6 +136,7 @@ impl Dataset {
                 pixel.iter_mut().zip(bytes).for_each(|(out, byte)| *out = value(byte));
             }
         }
+        view.color.apply(out, self.channels);
     }
 }
 

@@ -29,6 +29,11 @@ impl Resizer {
         }
     }
 
+    /// Whether a picture of this size has fewer pixels than are made of it.
+    pub fn enlarges(&self, width: u32, height: u32) -> bool {
+        self.fit != Fit::Center && (width < self.width || height < self.height)
+    }
+
     /// Crops, pads or scales; a picture of the right size comes back as it is.
     pub fn resize(&self, picture: DynamicImage) -> Result<DynamicImage> {
         let (w, h) = (self.width, self.height);
@@ -67,22 +72,29 @@ impl Resizer {
                 } else {
                     (scaled(w, wide, high), h)
                 };
-                let mut out = self.padding(&picture);
-                let inner = self.scale(&picture, in_w, in_h);
-                let (left, top) = ((w - in_w) / 2, (h - in_h) / 2);
-                imageops::replace(&mut out, &inner, i64::from(left), i64::from(top));
-                out
+                self.padded(&self.scale(&picture, in_w, in_h))
+            }
+            Fit::Center => {
+                ensure!(
+                    from_w <= w && from_h <= h,
+                    "{from_w}x{from_h} pixels, expected at most {w}x{h} (data.fit is \"center\")"
+                );
+                self.padded(&picture)
             }
         })
     }
 
-    fn padding(&self, picture: &DynamicImage) -> DynamicImage {
+    /// The picture in the middle; where it cannot be, nearer the left and the top.
+    fn padded(&self, picture: &DynamicImage) -> DynamicImage {
         let (w, h, Color(rgb)) = (self.width, self.height, self.background);
-        match picture {
+        let mut out: DynamicImage = match picture {
             DynamicImage::ImageLuma8(_) => GrayImage::from_pixel(w, h, Luma([luma(rgb)])).into(),
             DynamicImage::ImageRgba8(_) => RgbaImage::new(w, h).into(),
             _ => RgbImage::from_pixel(w, h, Rgb(rgb)).into(),
-        }
+        };
+        let (left, top) = ((w - picture.width()) / 2, (h - picture.height()) / 2);
+        imageops::replace(&mut out, picture, i64::from(left), i64::from(top));
+        out
     }
 
     fn scale(&self, picture: &DynamicImage, width: u32, height: u32) -> DynamicImage {

@@ -30,8 +30,7 @@ impl Eigen {
                 .flat_map(|p| (0..p).map(move |q| (p, q)))
                 .map(|(p, q)| a[p * n + q].powi(2))
                 .sum();
-            // Not "greater than", so that NaN ends it too.
-            if !(off > 1e-30 * norm) {
+            if off <= 1e-30 * norm || off.is_nan() {
                 break;
             }
             for p in 1..n {

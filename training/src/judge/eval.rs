@@ -185,7 +185,7 @@ pub fn eval(
     for fault in Fault::ALL {
         for strength in [0.25, 0.5] {
             let faulty = classifier.see(&fault.of(&others, strength, options.seed))?;
-            let what = format!("training images, {}, {strength} of 1", fault.name());
+            let what = format!("real images, {}, {strength}", fault.name());
             yardsticks.push(compare(&what, &faulty.features));
         }
     }
@@ -341,11 +341,19 @@ impl Counts<'_> {
 }
 
 /// How training images are shown to the search for neighbours: every way in which the training shows
-/// them, or, where that takes too long, mirrored only.
+/// them, or, where that takes too long, not moved.
 fn views(config: &Config, products: usize, notes: &mut Vec<String>) -> Vec<View> {
     let reach = config.data.shift as isize;
-    let flips: &[bool] = if config.data.flip { &[false, true] } else { &[false] };
-    let count = flips.len() as f64 * (2.0 * reach as f64 + 1.0).powi(2);
+    let both = |is_on: bool| if is_on { &[false, true][..] } else { &[false] };
+    let turns = if config.data.rotate { 0..4 } else { 0..1 };
+    let mut turned = Vec::new();
+    for &flip in both(config.data.flip) {
+        for &flip_vertical in both(config.data.flip_vertical) {
+            let view = |turns| View { flip, flip_vertical, turns, ..View::default() };
+            turned.extend(turns.clone().map(view));
+        }
+    }
+    let count = turned.len() as f64 * (2.0 * reach as f64 + 1.0).powi(2);
     let shifts = if count * products as f64 <= MOST_PRODUCTS { -reach..=reach } else { 0..=0 };
     if reach > 0 && shifts == (0..=0) {
         notes.push(format!(
@@ -354,9 +362,9 @@ fn views(config: &Config, products: usize, notes: &mut Vec<String>) -> Vec<View>
         ));
     }
     let mut views = Vec::new();
-    for &flip in flips {
+    for view in turned {
         for y in shifts.clone() {
-            views.extend(shifts.clone().map(|x| View { flip, shift: (x, y), ..View::default() }));
+            views.extend(shifts.clone().map(|x| View { shift: (x, y), ..view }));
         }
     }
     views

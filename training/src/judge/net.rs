@@ -46,6 +46,8 @@ enum Layer {
     /// Keeps the map for the next [`Add`](Layer::Add).
     Keep,
     Add,
+    /// The mean of each channel goes to the features: noise and blur show in what is seen early.
+    Mean,
 }
 
 /// A convolution with its normalisation.
@@ -89,7 +91,8 @@ impl Net {
         Ok(())
     }
 
-    /// The layers up to the map that the features are read from, and the values of that map.
+    /// The layers up to the map that the features are read from, and how many values they are read from:
+    /// those of that map and the means.
     fn layers(&self) -> (Vec<Layer>, usize) {
         let (mut w, mut h, mut channels) = (self.width, self.height, self.channels);
         let even = |w: usize, h: usize| w.is_multiple_of(2) && h.is_multiple_of(2);
@@ -98,11 +101,11 @@ impl Net {
             layers.push(Layer::Shrink);
             (w, h) = (w / 2, h / 2);
         }
-        let mut level = 0;
+        let (mut level, mut means) = (0, 0);
         loop {
             let folds = even(w, h) && w.min(h) >= 8;
             if level > 0 && !folds {
-                return (layers, w * h * channels);
+                return (layers, w * h * channels + means);
             }
             if folds {
                 layers.push(Layer::Fold);
@@ -114,7 +117,8 @@ impl Net {
             layers.extend(conv(format!("level{level}.fold"), kernel, channels, wide));
             layers.push(Layer::Keep);
             layers.extend(conv(format!("level{level}.conv"), 3, wide, wide));
-            layers.push(Layer::Add);
+            layers.extend([Layer::Add, Layer::Mean]);
+            means += wide;
             channels = wide;
             level += 1;
         }
@@ -139,7 +143,7 @@ impl Net {
                     push(format!("{name}.gamma"), &[channels], Start::One);
                     push(format!("{name}.beta"), &[channels], Start::Zero);
                 }
-                Layer::Shrink | Layer::Fold | Layer::Keep | Layer::Add => {}
+                Layer::Shrink | Layer::Fold | Layer::Keep | Layer::Add | Layer::Mean => {}
             }
         }
         let ends = [
@@ -156,10 +160,10 @@ impl Net {
 
     /// Computes the answers for `images`, `[n, h, w, c]` in [-1, 1].
     pub fn forward(&self, parameters: &Parameters, images: Tensor<4>) -> Answers {
-        let (layers, flat) = self.layers();
+        let (layers, _) = self.layers();
         let n = images.dims()[0];
         let mut x = images;
-        let mut kept = None;
+        let (mut kept, mut read) = (None, Vec::new());
         for layer in layers {
             x = match layer {
                 Layer::Shrink => {
@@ -196,6 +200,12 @@ impl Net {
                     Some(kept) => x + kept,
                     None => x,
                 },
+                Layer::Mean => {
+                    let [n, h, w, c] = x.dims();
+                    let sum = x.clone().reshape([n, h * w, c]).sum_dim(1).reshape([n, c]);
+                    read.push(sum * (1.0 / (h * w) as f64));
+                    x
+                }
             };
         }
         let linear = |name: &str, x: Tensor<2>, outputs: usize| {
@@ -203,7 +213,9 @@ impl Net {
             let weight = parameters.get(&format!("{name}.weight")).reshape([inputs, outputs]);
             x.matmul(weight) + parameters.get(&format!("{name}.bias")).unsqueeze()
         };
-        let features = linear("features", x.reshape([n, flat]), self.features);
+        let [_, h, w, c] = x.dims();
+        read.push(x.reshape([n, h * w * c]));
+        let features = linear("features", Tensor::cat(read, 1), self.features);
         let active = activation::silu(features.clone());
         Answers {
             features,

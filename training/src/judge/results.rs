@@ -174,12 +174,11 @@ impl Results {
         )];
         lines.extend(self.distances.iter().chain(&self.yardsticks).map(|d| {
             format!(
-                "{:<44} {:>10} Frechet  {:>10} +- {} kernel  ({} and {} images)",
+                "{:<42} {:>10} Frechet  {:>10} +- {:<9} kernel  ({} images each)",
                 d.what,
                 number(d.frechet),
                 number(d.kernel),
                 number(d.kernel_error),
-                d.compared,
                 d.compared
             )
         }));

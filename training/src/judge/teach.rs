@@ -1,5 +1,6 @@
 //! How the classifier learns: the classes of the data, or groups of alike images, and known faults.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -17,13 +18,15 @@ use crate::data::augment::View;
 use crate::data::{Dataset, Order};
 use crate::optimizer::TrainState;
 use crate::parameters::Parameters;
+use crate::step::Gradient;
+use crate::workers;
 
 /// Images that groups are found from, and that features are scaled to, at most.
 const ENOUGH: usize = 8192;
 /// How much telling faults counts beside telling classes.
-const FAULT_WEIGHT: f64 = 0.25;
+const FAULT_WEIGHT: f64 = 1.0;
 /// Share of a batch that is shown with a fault.
-const FAULTY: f64 = 0.25;
+const FAULTY: f64 = 0.375;
 const SPEAK_EVERY: Duration = Duration::from_secs(15);
 
 /// How a classifier is trained.
@@ -205,6 +208,33 @@ struct Batch {
     faults: Vec<f32>,
 }
 
+impl Batch {
+    /// What some of its images add to the loss: cross entropy, each answer's over the images that have
+    /// one.
+    fn share(
+        &self,
+        net: &Net,
+        parameters: &Parameters,
+        items: Range<usize>,
+        device: &Device,
+    ) -> Gradient {
+        let tracked = parameters.tracked();
+        let images = self.images.batch(items.start, items.len(), device).autodiff();
+        let answers = net.forward(&tracked, images);
+        let entropy = |logits: Tensor<2>, wanted: &[f32]| {
+            let count = wanted.iter().sum::<f32>().max(1.0);
+            let [_, columns] = logits.dims();
+            let wanted = wanted[items.start * columns..items.end * columns].to_vec();
+            let wanted = Tensor::<2>::from_data(TensorData::new(wanted, logits.dims()), device);
+            let terms = activation::log_softmax(logits, 1) * wanted.autodiff();
+            terms.sum() * (-1.0 / count)
+        };
+        let loss = entropy(answers.classes, &self.classes)
+            + entropy(answers.faults, &self.faults) * FAULT_WEIGHT;
+        Gradient::of_loss(&tracked, loss)
+    }
+}
+
 fn batch(lessons: &Lessons, net: &Net, train: &Labelled, order: &mut Order, step: usize) -> Batch {
     let (n, shape, row) = (lessons.batch, net.shape(), step as u32);
     let random = |item, word| uniform(lessons.seed, row, item, word);
@@ -243,23 +273,14 @@ fn learn(lessons: &Lessons, net: &Net, train: &Labelled, device: &Device) -> Res
     let started = Instant::now();
     for step in 0..lessons.steps {
         let batch = batch(lessons, net, train, &mut order, step);
-        let tracked = state.parameters.tracked();
-        let images = batch.images.batch(0, lessons.batch, device).autodiff();
-        let answers = net.forward(&tracked, images);
-        // Cross entropy, over the rows that have a class.
-        let entropy = |logits: Tensor<2>, wanted: Vec<f32>| {
-            let count = wanted.iter().sum::<f32>().max(1.0);
-            let wanted = Tensor::<2>::from_data(TensorData::new(wanted, logits.dims()), device);
-            let terms = activation::log_softmax(logits, 1) * wanted.autodiff();
-            terms.sum() * (-1.0 / count)
-        };
-        let loss = entropy(answers.classes, batch.classes)
-            + entropy(answers.faults, batch.faults) * FAULT_WEIGHT;
-        let value = f64::from(loss.clone().into_scalar::<f32>());
+        let mut sum = Gradient::default();
+        let shares = workers::each_share(lessons.batch, |items| {
+            batch.share(net, &state.parameters, items, device)
+        })?;
+        shares.into_iter().for_each(|share| sum.add(share));
+        let value = sum.loss;
         ensure!(value.is_finite(), "the classifier's loss is {value} at step {}", step + 1);
-        let mut gradients = loss.backward();
-        let gradients = tracked.tensors().iter().map(|t| t.grad_remove(&mut gradients)).collect();
-        state.update(gradients, &optimisation).context("classifier")?;
+        state.update(sum.by_weight, &optimisation).context("classifier")?;
         let mean = smoothed.map_or(value, |old: f64| old + 0.02 * (value - old));
         smoothed = Some(mean);
         if spoke.elapsed() >= SPEAK_EVERY {

@@ -52,6 +52,22 @@ impl<B: Backend + TrainingOps> Backward<B, 3> for GroupNorm {
     }
 }
 
+#[derive(Debug)]
+struct Attention;
+
+impl<B: Backend + TrainingOps> Backward<B, 1> for Attention {
+    type State = (FloatTensor<B>, usize);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (qkv, heads) = ops.state;
+        let [parent] = ops.parents;
+        if let Some(node) = parent {
+            grads.register::<B>(node.id, B::nhwc_attention_backward(qkv, grad, heads));
+        }
+    }
+}
+
 impl<B: Backend + TrainingOps, C: CheckpointStrategy> TrainingOps for Autodiff<B, C> {
     fn nhwc_conv2d(
         input: FloatTensor<Self>,
@@ -82,6 +98,16 @@ impl<B: Backend + TrainingOps, C: CheckpointStrategy> TrainingOps for Autodiff<B
         let out = B::nhwc_group_norm(input.clone(), gamma.clone(), beta.clone(), groups, silu);
         match GroupNorm.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((input, gamma, beta, (groups, silu)), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn nhwc_attention(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {
+        let nodes = [qkv.node()];
+        let qkv = qkv.into_primitive();
+        let out = B::nhwc_attention(qkv.clone(), heads);
+        match Attention.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((qkv, heads), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }

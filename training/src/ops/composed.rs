@@ -167,3 +167,63 @@ pub fn group_norm_backward<B: Backend>(
         B::float_reshape(beta_grad, lane),
     )
 }
+
+/// Queries, keys, values and the weights of each query over all pixels: `[n, heads, pixels, _]`.
+struct Attended<B: Backend> {
+    parts: [FloatTensor<B>; 3],
+    weights: FloatTensor<B>,
+    scale: f32,
+}
+
+fn attend<B: Backend>(qkv: FloatTensor<B>, heads: usize) -> Attended<B> {
+    let s = qkv.shape();
+    let (n, pixels, size) = (s[0], s[1] * s[2], s[3] / (3 * heads));
+    let split = B::float_reshape(qkv, Shape::from([n, pixels, 3, heads, size]));
+    let split = B::float_permute(split, &[2, 0, 3, 1, 4]);
+    let parts = [0, 1, 2].map(|part| {
+        let slices = [part..part + 1, 0..n, 0..heads, 0..pixels, 0..size].map(|r| r.into());
+        let part = B::float_slice(split.clone(), &slices);
+        B::float_reshape(part, Shape::from([n, heads, pixels, size]))
+    });
+    let scale = 1.0 / (size as f32).sqrt();
+    let keys = B::float_swap_dims(parts[1].clone(), 2, 3);
+    let scores = B::float_matmul(parts[0].clone(), keys);
+    let scores = B::float_mul_scalar(scores, scale.into());
+    let most = B::float_max_dim(scores.clone(), 3);
+    let powers = B::float_exp(B::float_sub(scores, most));
+    let weights = B::float_div(powers.clone(), B::float_sum_dim(powers, 3));
+    Attended { parts, weights, scale }
+}
+
+/// See [`super::attention()`].
+pub fn attention<B: Backend>(qkv: FloatTensor<B>, heads: usize) -> FloatTensor<B> {
+    let s = qkv.shape();
+    let Attended { parts: [_, _, values], weights, .. } = attend::<B>(qkv, heads);
+    let mixed = B::float_permute(B::float_matmul(weights, values), &[0, 2, 1, 3]);
+    B::float_reshape(mixed, Shape::from([s[0], s[1], s[2], s[3] / 3]))
+}
+
+/// The gradient of [`attention`] with respect to its input.
+pub fn attention_backward<B: Backend>(
+    qkv: FloatTensor<B>,
+    output_grad: FloatTensor<B>,
+    heads: usize,
+) -> FloatTensor<B> {
+    let s = qkv.shape();
+    let (n, pixels, size) = (s[0], s[1] * s[2], s[3] / (3 * heads));
+    let Attended { parts: [queries, keys, values], weights, scale } = attend::<B>(qkv, heads);
+    let grad = B::float_reshape(output_grad, Shape::from([n, pixels, heads, size]));
+    let grad = B::float_permute(grad, &[0, 2, 1, 3]);
+    let across = |x| B::float_swap_dims(x, 2, 3);
+    let values_grad = B::float_matmul(across(weights.clone()), grad.clone());
+    let weights_grad = B::float_matmul(grad, across(values));
+    let along = B::float_sum_dim(B::float_mul(weights.clone(), weights_grad.clone()), 3);
+    let scores_grad = B::float_mul(weights, B::float_sub(weights_grad, along));
+    let scores_grad = B::float_mul_scalar(scores_grad, scale.into());
+    let queries_grad = B::float_matmul(scores_grad.clone(), keys);
+    let keys_grad = B::float_matmul(across(scores_grad), queries);
+    let grads = [queries_grad, keys_grad, values_grad]
+        .map(|grad| B::float_reshape(grad, Shape::from([1, n, heads, pixels, size])));
+    let grads = B::float_permute(B::float_cat(grads.to_vec(), 0), &[1, 3, 0, 2, 4]);
+    B::float_reshape(grads, s)
+}

@@ -6,9 +6,8 @@
 //! Sums over the batch are taken in a fixed order, so that a run repeats bit for bit on the same
 //! number of threads.
 
-use rayon::prelude::*;
-
 use super::gemm::{Matrix, matmul};
+use super::pieces::{build, build_even};
 use super::winograd;
 
 /// Upper bound for the patches of one strip, in values: half a megabyte, half a common L2 cache.
@@ -216,21 +215,18 @@ pub fn forward(input: &[f32], weight: &[f32], shift: &[f32], g: &ConvGeometry) -
         return winograd::forward(input, weight, shift, g);
     }
     let block = g.block_images();
-    let mut out = vec![0.0; g.batch * g.image_out()];
-    out.par_chunks_mut(block * g.image_out())
-        .zip(input.par_chunks(block * g.image_in()))
-        .enumerate()
-        .for_each_init(Vec::new, |patches, (index, (out, images))| {
-            for (n, image) in out.chunks_exact_mut(g.image_out()).enumerate() {
-                let item = (index * block + n) * g.channels_out % shift.len();
-                let shift = &shift[item..][..g.channels_out];
-                for pixel in image.chunks_exact_mut(g.channels_out) {
-                    pixel.copy_from_slice(shift);
-                }
+    build_even(g.batch * g.image_out(), block * g.image_out(), |patches, index, out| {
+        let images = &input[index * block * g.image_in()..];
+        let images = &images[..out.len() / g.image_out() * g.image_in()];
+        for (n, image) in out.chunks_exact_mut(g.image_out()).enumerate() {
+            let item = (index * block + n) * g.channels_out % shift.len();
+            let shift = &shift[item..][..g.channels_out];
+            for pixel in image.chunks_exact_mut(g.channels_out) {
+                pixel.copy_from_slice(shift);
             }
-            convolve(images, weight, true, g, patches, out);
-        });
-    out
+        }
+        convolve(images, weight, true, g, patches, out);
+    })
 }
 
 /// Adds each 2x2 block of `fine` into one value of `coarse`: the gradient of the enlargement.
@@ -272,50 +268,47 @@ pub fn backward(
         return ConvGradients { shift: shift_gradient(grads.shift, shift.len()), ..grads };
     }
     let back = g.transposed();
-    let mut input_grad = vec![0.0; input.len()];
     let mut item_shift = vec![0.0; g.batch * g.channels_out];
 
     // One share of the batch a thread: each sums its own weight gradient.
     let share = g.batch.div_ceil(rayon::current_num_threads()).max(1);
-    let partial: Vec<Vec<f32>> = input_grad
-        .par_chunks_mut(share * g.image_in())
-        .zip(item_shift.par_chunks_mut(share * g.channels_out))
-        .zip(input.par_chunks(share * g.image_in()))
-        .zip(output_grad.par_chunks(share * g.image_out()))
-        .map(|(((input_grad, item_shift), input), output_grad)| {
-            let mut weight_grad = vec![0.0; weight.len()];
-            let mut patches = Vec::new();
+    let pieces = item_shift
+        .chunks_mut(share * g.channels_out)
+        .zip(input.chunks(share * g.image_in()))
+        .zip(output_grad.chunks(share * g.image_out()))
+        .map(|((item_shift, input), output_grad)| (input.len(), (item_shift, input, output_grad)));
+    let (input_grad, partial) = build(pieces.collect(), |patches, share, input_grad| {
+        let (item_shift, input, output_grad) = share;
+        let mut weight_grad = vec![0.0; weight.len()];
+        let items =
+            item_shift.chunks_exact_mut(g.channels_out).zip(output_grad.chunks(g.image_out()));
+        for (sums, grad) in items {
+            for pixel in grad.chunks_exact(g.channels_out) {
+                add(sums, pixel);
+            }
+        }
+        for_each_strip(input, g, patches, |first, pixels, patches| {
+            let grad = &output_grad[first * g.channels_out..][..pixels * g.channels_out];
+            matmul(
+                &mut weight_grad,
+                true,
+                Matrix::new(patches, pixels, g.patch()).transposed(),
+                Matrix::new(grad, pixels, g.channels_out),
+            );
+        });
+        if g.upsample {
+            let mut fine = vec![0.0; back.image_out()];
             let items =
-                item_shift.chunks_exact_mut(g.channels_out).zip(output_grad.chunks(g.image_out()));
-            for (sums, grad) in items {
-                for pixel in grad.chunks_exact(g.channels_out) {
-                    add(sums, pixel);
-                }
+                input_grad.chunks_exact_mut(g.image_in()).zip(output_grad.chunks(g.image_out()));
+            for (input_grad, grad) in items {
+                convolve(grad, &turned, false, &back, patches, &mut fine);
+                pool_sum(&fine, g, input_grad);
             }
-            for_each_strip(input, g, &mut patches, |first, pixels, patches| {
-                let grad = &output_grad[first * g.channels_out..][..pixels * g.channels_out];
-                matmul(
-                    &mut weight_grad,
-                    true,
-                    Matrix::new(patches, pixels, g.patch()).transposed(),
-                    Matrix::new(grad, pixels, g.channels_out),
-                );
-            });
-            if g.upsample {
-                let mut fine = vec![0.0; back.image_out()];
-                let items = input_grad
-                    .chunks_exact_mut(g.image_in())
-                    .zip(output_grad.chunks_exact(g.image_out()));
-                for (input_grad, grad) in items {
-                    convolve(grad, &turned, false, &back, &mut patches, &mut fine);
-                    pool_sum(&fine, g, input_grad);
-                }
-            } else {
-                convolve(output_grad, &turned, false, &back, &mut patches, input_grad);
-            }
-            weight_grad
-        })
-        .collect();
+        } else {
+            convolve(output_grad, &turned, false, &back, patches, input_grad);
+        }
+        weight_grad
+    });
 
     let mut partial = partial.into_iter();
     let mut weight_grad = partial.next().unwrap_or_else(|| vec![0.0; weight.len()]);

@@ -5,6 +5,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
+use super::attention::{self, AttentionGeometry};
 use super::conv::{self, ConvGeometry};
 use super::group_norm::{self, NormGeometry};
 use super::{TrainingOps, composed};
@@ -41,6 +42,11 @@ fn conv_geometry(input: &FlexTensor, weight: &FlexTensor, upsample: bool) -> Con
 fn norm_geometry(input: &FlexTensor, groups: usize, silu: bool) -> NormGeometry {
     let shape = input.layout().shape();
     NormGeometry { batch: shape[0], pixels: shape[1] * shape[2], channels: shape[3], groups, silu }
+}
+
+fn attention_geometry(shape: &Shape, heads: usize) -> AttentionGeometry {
+    let (pixels, channels) = (shape[1] * shape[2], shape[3] / 3);
+    AttentionGeometry { batch: shape[0], pixels, channels, heads }
 }
 
 impl TrainingOps for Flex {
@@ -125,5 +131,29 @@ impl TrainingOps for Flex {
             tensor(grads.gamma, lane()),
             tensor(grads.beta, lane()),
         )
+    }
+
+    fn nhwc_attention(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {
+        if !is_f32(&qkv) {
+            return composed::attention::<Self>(qkv, heads);
+        }
+        let x = qkv.to_contiguous();
+        let s = x.layout().shape();
+        let g = attention_geometry(s, heads);
+        tensor(attention::forward(values(&x), &g), Shape::from([s[0], s[1], s[2], g.channels]))
+    }
+
+    fn nhwc_attention_backward(
+        qkv: FloatTensor<Self>,
+        output_grad: FloatTensor<Self>,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        if !is_f32(&qkv) {
+            return composed::attention_backward::<Self>(qkv, output_grad, heads);
+        }
+        let (x, grad) = (qkv.to_contiguous(), output_grad.to_contiguous());
+        let g = attention_geometry(x.layout().shape(), heads);
+        let grad = attention::backward(values(&x), values(&grad), &g);
+        tensor(grad, x.layout().shape().clone())
     }
 }

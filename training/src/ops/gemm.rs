@@ -1,5 +1,13 @@
 //! A bounds-checked face for the `gemm` crate: row-major `f32` matrices, optionally transposed.
 
+use pulp::{Arch, Simd, WithSimd};
+
+use super::simd::{Left, WIDEST, multiply};
+
+/// Values of the right matrix that a product goes through before it takes the next: they stay in the
+/// first-level cache.
+const RIGHT_VALUES: usize = 6 * 1024;
+
 /// A row-major matrix in memory, seen as it is or transposed.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
@@ -33,6 +41,9 @@ impl<'a> Matrix<'a> {
 pub fn matmul(out: &mut [f32], accumulate: bool, lhs: Matrix, rhs: Matrix) {
     assert_eq!(lhs.cols, rhs.rows, "inner dimensions");
     assert_eq!(out.len(), lhs.rows * rhs.cols, "output size");
+    if rhs.col_stride == 1 && rhs.cols.is_multiple_of(WIDEST) && lhs.rows > 0 && lhs.cols > 0 {
+        return Arch::new().dispatch(Blocks { out, accumulate, lhs, rhs });
+    }
     debug_assert!(lhs.data.len() == lhs.rows * lhs.cols && rhs.data.len() == rhs.rows * rhs.cols);
     // SAFETY: `Matrix::new` checked that data holds rows * cols values, and the strides of both
     // views address exactly these; `out` was checked above and is borrowed mutably, so it does
@@ -59,5 +70,33 @@ pub fn matmul(out: &mut [f32], accumulate: bool, lhs: Matrix, rhs: Matrix) {
             false,
             ::gemm::Parallelism::None,
         );
+    }
+}
+
+/// A product with whole vectors of columns, by blocks of the inner dimension.
+struct Blocks<'a> {
+    out: &'a mut [f32],
+    accumulate: bool,
+    lhs: Matrix<'a>,
+    rhs: Matrix<'a>,
+}
+
+impl WithSimd for Blocks<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { out, accumulate, lhs, rhs } = self;
+        let (row_stride, k_stride) = (lhs.row_stride as usize, lhs.col_stride as usize);
+        let block = (RIGHT_VALUES / rhs.cols).max(32);
+        let mut first = 0;
+        while first < lhs.cols {
+            let k = block.min(lhs.cols - first);
+            let values = &lhs.data[first * k_stride..];
+            let left = Left { values, rows: lhs.rows, row_stride, k, k_stride };
+            let right = &rhs.data[first * rhs.cols..];
+            multiply(simd, left, right, rhs.cols, accumulate || first > 0, out);
+            first += k;
+        }
     }
 }

@@ -5,7 +5,8 @@
 //! summed: a nearly constant image has a variance far below its mean square.
 
 use pulp::{Arch, NullaryFnOnce};
-use rayon::prelude::*;
+
+use super::pieces::{build, build_even};
 
 /// Added to the variance; PyTorch's default for GroupNorm.
 pub const EPSILON: f32 = 1e-5;
@@ -218,12 +219,11 @@ pub fn forward(input: &[f32], gamma: &[f32], beta: &[f32], g: &NormGeometry) -> 
     check(g, input, gamma, beta);
     let arch = Arch::new();
     let image = g.pixels * g.channels;
-    let mut out = vec![0.0; input.len()];
-    out.par_chunks_mut(image).zip(input.par_chunks(image)).for_each_init(
-        || Lanes::new(g.channels),
-        |lanes, (out, image)| arch.dispatch(ForwardImage { image, gamma, beta, g, lanes, out }),
-    );
-    out
+    build_even(input.len(), image, |_, index, out| {
+        let image = &input[index * image..][..image];
+        let lanes = &mut Lanes::new(g.channels);
+        arch.dispatch(ForwardImage { image, gamma, beta, g, lanes, out });
+    })
 }
 
 /// Gradients of [`forward`] for the gradient `output_grad` of its output.
@@ -238,36 +238,33 @@ pub fn backward(
     assert_eq!(output_grad.len(), input.len(), "group norm gradient size");
     let arch = Arch::new();
     let (image, c) = (g.pixels * g.channels, g.channels);
-    let mut input_grad = vec![0.0; input.len()];
     // Fixed shares, summed in order: the result does not depend on which thread was first.
     let share = g.batch.div_ceil(rayon::current_num_threads()).max(1) * image;
-    let partial: Vec<(Vec<f32>, Vec<f32>)> = input_grad
-        .par_chunks_mut(share)
-        .zip(input.par_chunks(share))
-        .zip(output_grad.par_chunks(share))
-        .map(|((input_grad, input), output_grad)| {
-            let mut lanes = Lanes::new(c);
-            let (mut gamma_grad, mut beta_grad) = (vec![0.0; c], vec![0.0; c]);
-            let items = input_grad
-                .chunks_exact_mut(image)
-                .zip(input.chunks_exact(image))
-                .zip(output_grad.chunks_exact(image));
-            for ((input_grad, input), output_grad) in items {
-                arch.dispatch(BackwardImage {
-                    image: input,
-                    gamma,
-                    beta,
-                    output_grad,
-                    g,
-                    lanes: &mut lanes,
-                    input_grad,
-                    gamma_grad: &mut gamma_grad,
-                    beta_grad: &mut beta_grad,
-                });
-            }
-            (gamma_grad, beta_grad)
-        })
-        .collect();
+    let pieces = input.chunks(share).zip(output_grad.chunks(share));
+    let pieces = pieces.map(|(input, output_grad)| (input.len(), (input, output_grad)));
+    let (input_grad, partial) = build(pieces.collect(), |_, share, input_grad| {
+        let (input, output_grad) = share;
+        let mut lanes = Lanes::new(c);
+        let (mut gamma_grad, mut beta_grad) = (vec![0.0; c], vec![0.0; c]);
+        let items = input_grad
+            .chunks_exact_mut(image)
+            .zip(input.chunks_exact(image))
+            .zip(output_grad.chunks_exact(image));
+        for ((input_grad, input), output_grad) in items {
+            arch.dispatch(BackwardImage {
+                image: input,
+                gamma,
+                beta,
+                output_grad,
+                g,
+                lanes: &mut lanes,
+                input_grad,
+                gamma_grad: &mut gamma_grad,
+                beta_grad: &mut beta_grad,
+            });
+        }
+        (gamma_grad, beta_grad)
+    });
     let (mut gamma_grad, mut beta_grad) = (vec![0.0; c], vec![0.0; c]);
     for (gammas, betas) in partial {
         for i in 0..c {

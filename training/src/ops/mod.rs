@@ -1,11 +1,14 @@
-//! The training operations the library owns: convolution and group normalisation on NHWC tensors.
+//! The training operations the library owns: convolution, group normalisation and attention on NHWC
+//! tensors, and the optimiser's step.
 //!
 //! They are a burn backend extension. On the CPU (burn's flex backend) they run the kernels of
-//! [`conv`] and [`group_norm()`], with hand-written gradients; every other backend keeps burn's own
+//! [`conv`], [`group_norm()`] and [`mod@attention`], with hand-written gradients; every other backend keeps burn's own
 //! operations, composed in [`composed`], which the tests also use as the reference.
 //!
 //! This module knows tensors, not networks: it must not name a layer, a parameter or a file.
 
+pub mod adamw;
+pub mod attention;
 mod autodiff;
 pub mod composed;
 pub mod conv;
@@ -67,6 +70,20 @@ pub trait TrainingOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         composed::group_norm_backward::<Self>(input, gamma, beta, output_grad, groups, silu)
     }
+
+    /// Forward pass of [`attention()`].
+    fn nhwc_attention(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {
+        composed::attention::<Self>(qkv, heads)
+    }
+
+    /// The gradient of [`attention()`] with respect to its input.
+    fn nhwc_attention_backward(
+        qkv: FloatTensor<Self>,
+        output_grad: FloatTensor<Self>,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        composed::attention_backward::<Self>(qkv, output_grad, heads)
+    }
 }
 
 /// Convolution with "same" zero padding and stride 1 on an NHWC tensor, plus a per-channel shift.
@@ -111,4 +128,17 @@ pub fn group_norm(
         groups,
         silu,
     ))
+}
+
+/// Scaled dot-product attention (Vaswani et al. 2017, equation 1) over the pixels of each image.
+///
+/// * `qkv`: `[n, h, w, 3 c]`: queries, keys and values in turn, each cut into `heads` of `c / heads`
+///   channels
+///
+/// Returns `[n, h, w, c]`.
+///
+/// # Panics
+/// When the shapes do not fit together, as burn's own operations do.
+pub fn attention(qkv: Tensor<4>, heads: usize) -> Tensor<4> {
+    Tensor::from_dispatch(<Dispatch as TrainingOps>::nhwc_attention(qkv.into_dispatch(), heads))
 }
