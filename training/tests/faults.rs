@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::program::{checkpoint, command, succeed, weights};
 use common::{folder, write_run};
@@ -21,6 +21,25 @@ fn wait_for_steps(child: &mut Child, log: &Path, steps: usize) {
         assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+fn written(log: &Path) -> Option<SystemTime> {
+    std::fs::metadata(log).and_then(|found| found.modified()).ok()
+}
+
+/// Goes on with a run that may have a log already, and waits until it has begun to write to it: what
+/// was there before are not its steps.
+#[track_caller]
+fn start(command: &mut Command, log: &Path) -> Child {
+    let before = written(log);
+    let mut child = command.spawn().unwrap();
+    let started = Instant::now();
+    while written(log) == before {
+        assert!(started.elapsed() < Duration::from_secs(120), "the run does not start");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child
 }
 
 #[track_caller]
@@ -52,7 +71,7 @@ fn interrupted_run_saves_the_step_it_is_in_and_goes_on_as_if_it_had_not_been() {
         if resume {
             command.arg("--resume");
         }
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = start(command.stderr(Stdio::piped()), &log);
         wait_for_steps(&mut child, &log, last + 20);
         signal(&child, name);
         let output = child.wait_with_output().unwrap();
@@ -121,8 +140,8 @@ fn run_killed_again_and_again_while_it_saves_goes_on_from_its_last_checkpoint() 
         if path.exists() {
             command.arg("--resume");
         }
-        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
-        wait_for_steps(&mut child, &log, last + 1);
+        let mut child = start(command.stderr(Stdio::null()), &log);
+        wait_for_steps(&mut child, &log, last + 1 + round % 3);
         if round % 2 == 0 {
             // In the middle of a save, as far as it can be met.
             let started = Instant::now();
@@ -130,7 +149,7 @@ fn run_killed_again_and_again_while_it_saves_goes_on_from_its_last_checkpoint() 
                 std::hint::spin_loop();
             }
         }
-        std::thread::sleep(Duration::from_micros(round * 1700 % 9000));
+        std::thread::sleep(Duration::from_micros(round as u64 * 1700 % 9000));
         child.kill().unwrap();
         child.wait().unwrap();
         if path.exists() {
