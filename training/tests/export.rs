@@ -9,7 +9,7 @@ use common::{folder, write_run};
 use ddpm::model::Denoiser;
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions};
 use ddpm_train::config::Config;
-use ddpm_train::export::{TOLERANCE, export};
+use ddpm_train::export::{Precision, TOLERANCE, export};
 use ddpm_train::forward::BurnDenoiser;
 use ddpm_train::network::{Downsample, Padding, Start};
 use ddpm_train::parameters::{Parameters, specs};
@@ -87,7 +87,8 @@ fn exports_of_every_shape_of_network_are_reproduced_and_carry_their_metadata() {
     for (name, change) in shapes {
         let (folder, config) = config(name, change);
         let path = folder.join("model.onnx");
-        let verified = export(&path, &config, &weights(&config, 5), &Device::flex()).unwrap();
+        let verified =
+            export(&path, &config, &weights(&config, 5), Precision::F32, &Device::flex()).unwrap();
         assert!(verified.worst <= TOLERANCE && verified.values > 0, "{verified:?}");
         assert_eq!(load(&path).config(), &config.model_config().unwrap(), "{name}");
     }
@@ -104,8 +105,35 @@ fn shipped_configurations_are_exported() {
         (config.data.width, config.data.height) = (16, 16);
         let parameters = weights(&config, 11);
         let path = folder.join(name).with_extension("onnx");
-        let verified = export(&path, &config, &parameters, &Device::flex()).unwrap();
+        let verified =
+            export(&path, &config, &parameters, Precision::F32, &Device::flex()).unwrap();
         assert!(verified.worst <= TOLERANCE, "{name}: {verified:?}");
+    }
+}
+
+#[test]
+fn half_precision_exports_are_half_the_size_and_reproduced_less_exactly() {
+    let folder = folder("export_half");
+    let config = Config::read(&write_run(&folder, 2, |c| {
+        c.model.channels = vec![32, 64];
+        c.model.padding = Padding::Circular;
+        c.model.attention_up = true;
+    }));
+    let mut config = config.unwrap();
+    config.data.class_names = ["a", "b"].map(String::from).to_vec();
+    let parameters = weights(&config, 12);
+    let path = folder.join("model.onnx");
+    let written =
+        |precision| export(&path, &config, &parameters, precision, &Device::flex()).unwrap();
+    let whole = written(Precision::F32);
+    for precision in [Precision::F16, Precision::F16Weights] {
+        let half = written(precision);
+        println!("{precision:?} {half:?}");
+        assert!(half.bytes as f64 <= 0.6 * whole.bytes as f64, "{half:?}, {whole:?}");
+        assert!((TOLERANCE..=precision.tolerance()).contains(&half.worst), "{half:?}");
+        // The runtime's ends stay as they are.
+        assert_eq!(load(&path).config(), &config.model_config().unwrap());
+        assert!(load(&path).info().contract.sample.contains("float32"));
     }
 }
 
@@ -121,7 +149,7 @@ fn picture_of_a_network_with_circular_padding_may_be_moved_around_its_edges() {
         });
         let parameters = weights(&config, 9);
         let path = folder.join("model.onnx");
-        export(&path, &config, &parameters, &Device::flex()).unwrap();
+        export(&path, &config, &parameters, Precision::F32, &Device::flex()).unwrap();
         let trained = BurnDenoiser::new(&config, parameters, Device::flex()).unwrap();
         let denoisers: [Box<dyn Denoiser>; 2] = [Box::new(trained), Box::new(load(&path))];
         for (which, mut denoiser) in denoisers.into_iter().enumerate() {
@@ -153,7 +181,7 @@ fn constant_and_nearly_constant_images_are_reproduced() {
     let (folder, config) = config("export_constant", |_| {});
     let parameters = weights(&config, 6);
     let path = folder.join("model.onnx");
-    export(&path, &config, &parameters, &Device::flex()).unwrap();
+    export(&path, &config, &parameters, Precision::F32, &Device::flex()).unwrap();
     let mut exported = load(&path);
     let mut trained = BurnDenoiser::new(&config, parameters, Device::flex()).unwrap();
     // Variance 0, and 1e-6 around 1: where a normalisation that loses precision shows.
@@ -177,7 +205,7 @@ fn network_that_the_runtime_does_not_reproduce_is_not_written() {
     parameters.tensors_mut()[0] = broken;
     let path = folder.join("model.onnx");
     std::fs::write(&path, "an older export").unwrap();
-    assert!(export(&path, &config, &parameters, &Device::flex()).is_err());
+    assert!(export(&path, &config, &parameters, Precision::F32, &Device::flex()).is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "an older export");
 }
 
@@ -188,8 +216,9 @@ fn verification_sees_a_single_changed_weight() {
     let denoiser =
         |parameters: Parameters| BurnDenoiser::new(&config, parameters, Device::flex()).unwrap();
     let mut trained = denoiser(parameters.clone());
-    let bytes = ddpm_train::export::model_bytes(&config, &parameters, &mut trained).unwrap();
-    ddpm_train::export::verify(&bytes, &mut trained).unwrap();
+    let bytes = ddpm_train::export::model_bytes(&config, &parameters, Precision::F32, &mut trained)
+        .unwrap();
+    ddpm_train::export::verify(&bytes, Precision::F32, &mut trained).unwrap();
     for index in 0..parameters.tensors().len() {
         // A beta that feeds a normalisation of single channels, say, may have no effect; the
         // weights and biases of convolutions and linear layers all have.
@@ -200,7 +229,7 @@ fn verification_sees_a_single_changed_weight() {
         let mut changed = parameters.clone();
         let tensor = changed.tensors()[index].clone() * 1.05;
         changed.tensors_mut()[index] = tensor;
-        let message = ddpm_train::export::verify(&bytes, &mut denoiser(changed));
+        let message = ddpm_train::export::verify(&bytes, Precision::F32, &mut denoiser(changed));
         assert!(message.is_err(), "a change of {name} was not seen");
     }
 }

@@ -8,6 +8,7 @@
 
 use anyhow::Result;
 
+use super::Precision;
 use super::nodes::Nodes;
 use crate::network::{Conv, Layers, Network, Padding, Sinusoids, UNetConfig, unet};
 use crate::parameters::Parameters;
@@ -34,18 +35,19 @@ pub fn build(
     network: &Network,
     parameters: &Parameters,
     [height, width]: [usize; 2],
+    precision: Precision,
 ) -> Result<Message> {
     let mut walker = Builder {
         parameters,
         config: &network.unet,
-        graph: Nodes::default(),
+        graph: Nodes::new(precision),
         shifts: Vec::new(),
         before_shifts: 0,
         error: None,
     };
-    let sample = Map { name: SAMPLE.to_string(), height, width };
+    let sample = Map { name: walker.graph.lowered(SAMPLE), height, width };
     let out = unet(&mut walker, network, &sample);
-    walker.graph.node("Identity", &[&out.name], &[OUT_SAMPLE], Vec::new());
+    walker.graph.result(&out.name, OUT_SAMPLE);
     walker.write_shifts();
     if let Some(error) = walker.error {
         return Err(error);
@@ -117,7 +119,7 @@ impl Builder<'_> {
 
     fn parameter(&mut self, name: &str, shape: &[usize]) -> String {
         let values = self.weight(name);
-        self.graph.constant(name, shape, &values)
+        self.graph.weight(name, shape, &values)
     }
 
     /// Weight and bias of a linear layer: `[in, out]` and `[out]`.
@@ -147,7 +149,7 @@ impl Builder<'_> {
                 }
             }
         }
-        let weight = self.graph.constant(&weight, &[channels_out, channels_in, k, k], &values);
+        let weight = self.graph.weight(&weight, &[channels_out, channels_in, k, k], &values);
         [weight, self.parameter(&format!("{name}.bias"), &[channels_out])]
     }
 
@@ -262,17 +264,16 @@ impl Layers for Builder<'_> {
     fn time_sinusoids(&mut self, sinusoids: Sinusoids) -> String {
         let frequencies = sinusoids.frequencies();
         let shape = [1, frequencies.len()];
-        let frequencies = self.graph.constant("time.frequencies", &shape, &frequencies);
+        // In float32 whatever the rest is: float16 does not have the angles.
+        let frequencies = self.graph.floats("time.frequencies", &shape, &frequencies);
         let t = self.graph.op("Cast", &[TIMESTEP], vec![int("to", FLOAT)]);
         let t = self.graph.reshape(&t, &[0, 1]);
         let angle = self.graph.op("Mul", &[&t, &frequencies], Vec::new());
         let cos = self.graph.op("Cos", &[&angle], Vec::new());
         let sin = self.graph.op("Sin", &[&angle], Vec::new());
-        if sinusoids.cosines_first {
-            self.graph.concat(&[&cos, &sin], 1)
-        } else {
-            self.graph.concat(&[&sin, &cos], 1)
-        }
+        let parts = if sinusoids.cosines_first { [&cos, &sin] } else { [&sin, &cos] };
+        let sinusoids = self.graph.concat(&parts.map(String::as_str), 1);
+        self.graph.lowered(&sinusoids)
     }
 
     fn label_embedding(&mut self, name: &str, rows: usize, dim: usize) -> String {
