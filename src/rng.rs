@@ -33,6 +33,10 @@ pub enum Purpose {
     LabelDropout = 8,
     /// The noise that all pixels of a channel of a training example share. The row is the training step.
     NoiseOffset = 9,
+    /// The noise of the images whose likelihood is measured. The row is the timestep.
+    LikelihoodNoise = 10,
+    /// The timesteps at which it is measured. The row is the image.
+    LikelihoodTimesteps = 11,
 }
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

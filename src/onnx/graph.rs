@@ -5,11 +5,13 @@
 //! and nothing larger than they are is allocated.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Cursor;
 
 use crate::error::Error;
 use crate::log::Logger;
 
 use super::declared::Declared;
+use super::external_data;
 use super::metadata::{Metadata, PREFIX};
 use super::ports::Port;
 use super::protobuf::{Fields, Message, Value};
@@ -38,7 +40,7 @@ pub struct GraphSummary {
     pub outputs: Vec<String>,
     /// All pairs of `metadata_props`.
     pub metadata: Vec<(String, String)>,
-    /// The files that hold weights, as the model spells them.
+    /// The files that weights are read from, as the model spells them.
     pub external_data: BTreeSet<String>,
 }
 
@@ -106,6 +108,7 @@ impl GraphSummary {
         let declared = Declared::of(bytes);
         found.inputs = declared.inputs.iter().map(Port::to_string).collect();
         found.outputs = declared.outputs.iter().map(Port::to_string).collect();
+        found.external_data = external_data::locations(Cursor::new(bytes), bytes.len() as u64);
         found.producer = producer.join(" ").trim().to_owned();
         has_graph.then_some(found)
     }
@@ -114,16 +117,7 @@ impl GraphSummary {
         if depth > MAX_DEPTH {
             return;
         }
-        for (field, value) in graph.fields() {
-            match field {
-                1 => self.node(value, depth),
-                5 => self.tensor(value),
-                15 => value.fields().filter(|(f, _)| matches!(f, 1 | 2)).for_each(|(_, tensor)| {
-                    self.tensor(tensor);
-                }),
-                _ => {}
-            }
-        }
+        graph.fields().all(1).for_each(|node| self.node(node, depth));
     }
 
     fn node(&mut self, node: Value<'_>, depth: u32) {
@@ -133,28 +127,14 @@ impl GraphSummary {
                 4 => kind = owned(value),
                 7 => domain = owned(value),
                 5 => {
-                    for (field, value) in value.fields() {
-                        match field {
-                            5 | 10 => self.tensor(value),
-                            6 | 11 => self.graph(value, depth + 1),
-                            _ => {}
-                        }
-                    }
+                    let graphs = value.fields().filter(|(field, _)| matches!(field, 6 | 11));
+                    graphs.for_each(|(_, graph)| self.graph(graph, depth + 1));
                 }
                 _ => {}
             }
         }
         let kind = if domain.is_empty() { kind } else { format!("{domain}.{kind}") };
         *self.operators.entry(kind).or_default() += 1;
-    }
-
-    /// Where its values lie, if in another file.
-    fn tensor(&mut self, tensor: Value<'_>) {
-        for entry in tensor.fields().all(13) {
-            if entry.fields().last(1).and_then(Value::text) == Some("location") {
-                self.external_data.extend(entry.fields().last(2).map(owned));
-            }
-        }
     }
 
     /// What is wrong with each of the `ddpm.*` keys by itself: all of it, where a load names the first.
@@ -246,11 +226,17 @@ mod tests {
             .bytes(1, &[2, 0x80, 0x01])
             .int(2, 10)
             .text(8, "w")
-            .messages(13, [entry("location", "w.bin"), entry("offset", "0")]);
+            .messages(13, [entry("location", "w.bin"), entry("offset", "0")])
+            .int(14, 1);
         let inner = Message::default().message(1, node("Relu"));
         let branching = node("If").message(5, Message::default().message(6, inner));
         let custom = node("Fused").text(7, "com.example");
-        let weight = Message::default().ints(1, &[3, 4]).int(2, 1).text(8, "b");
+        // It keeps the name of a file it was read from, and holds its values itself.
+        let weight = Message::default()
+            .ints(1, &[3, 4])
+            .int(2, 1)
+            .text(8, "b")
+            .message(13, entry("location", "was.bin"));
         let graph = Message::default()
             .messages(1, [node("Mul"), node("Mul"), branching, custom])
             .messages(5, [external, weight])

@@ -11,6 +11,7 @@ pub mod export;
 pub mod fit;
 pub mod forward;
 pub mod interrupt;
+pub mod likelihood;
 pub mod loss_log;
 pub mod network;
 pub mod objective;

@@ -168,8 +168,9 @@ fn picture_of_a_network_with_circular_padding_may_be_moved_around_its_edges() {
             let (out, moved) = (predict(&sample), predict(&rolled(&sample)));
             let worst = (&rolled(&out) - &moved).iter().fold(0f32, |m, d| m.max(d.abs()));
             let size = out.iter().fold(0f32, |m, v| m.max(v.abs()));
+            // The moved picture falls into other tiles of the convolution: rounded differently.
             assert!(
-                worst <= 1e-5 && size > 0.1,
+                worst <= 1e-5 * size.max(1.0) && size > 0.1,
                 "{downsample:?}, denoiser {which}: {worst}, {size}"
             );
         }

@@ -62,6 +62,10 @@ fn plain_norm(
 // order: 1e-5 of the largest value is ten times what was seen.
 const TOLERANCE: f32 = 1e-5;
 
+// The convolution by minimal filtering sums transformed values, up to 100 times as large as what is
+// left of them in the end: 1e-5 was seen, with 9 * 160 products.
+const CONV_TOLERANCE: f32 = 3e-5;
+
 /// A gradient that must be there, as one row of values.
 #[track_caller]
 fn flat<const D: usize>(grad: Option<Tensor<D>>) -> Tensor<1> {
@@ -75,21 +79,24 @@ fn flat<const D: usize>(grad: Option<Tensor<D>>) -> Tensor<1> {
 fn assert_same(
     found: Tensor<4>,
     expected: Tensor<4>,
+    tolerance: f32,
     what: &str,
     named: impl Fn(&Gradients) -> Vec<(&'static str, Tensor<1>)>,
 ) {
-    assert_close(found.clone(), expected.clone(), TOLERANCE, what);
+    assert_close(found.clone(), expected.clone(), tolerance, what);
     let probe = random(found.dims()).detach();
     let a = named(&(found * probe.clone()).sum().backward());
     let b = named(&(expected * probe).sum().backward());
     for ((name, found), (_, expected)) in a.into_iter().zip(b) {
-        assert_close(found, expected, TOLERANCE, &format!("{what}: {name}"));
+        assert_close(found, expected, tolerance, &format!("{what}: {name}"));
     }
 }
 
 #[test]
 fn convolution_and_its_gradients_match_burn() {
-    // Down to one pixel, odd sizes, strips that are part of an image, strips of many images.
+    // Down to one pixel, odd sizes, strips that are part of an image, strips of many images; from 16
+    // channels and 8 tiles of 4x4 on by minimal filtering, with tiles that end outside of the image,
+    // channels that end within a vector, and images in blocks and shares of all kinds.
     let sizes = [
         (1, 1, 1, 3, 8),
         (2, 5, 7, 3, 8),
@@ -98,6 +105,12 @@ fn convolution_and_its_gradients_match_burn() {
         (2, 2, 3, 64, 65),
         (2, 40, 33, 16, 4),
         (37, 4, 4, 40, 8),
+        (3, 5, 3, 20, 17),
+        (2, 8, 8, 16, 16),
+        (9, 4, 4, 33, 50),
+        (1, 9, 16, 16, 81),
+        (70, 4, 4, 48, 32),
+        (1, 8, 130, 40, 24),
     ];
     for (n, h, w, c_in, c_out) in sizes {
         for kernel in [1, 3] {
@@ -111,7 +124,7 @@ fn convolution_and_its_gradients_match_burn() {
                     let shift = random([items, c_out]);
                     let found = ops::conv2d(x.clone(), weight.clone(), shift.clone(), upsample);
                     let expected = plain_conv(x.clone(), weight.clone(), shift.clone(), upsample);
-                    assert_same(found, expected, &what, |grads| {
+                    assert_same(found, expected, CONV_TOLERANCE, &what, |grads| {
                         vec![
                             ("input", flat(x.grad(grads))),
                             ("weight", flat(weight.grad(grads))),
@@ -135,7 +148,7 @@ fn group_norm_and_its_gradients_match_burn() {
             let (gamma, beta) = (random([c]), random([c]));
             let found = ops::group_norm(x.clone(), gamma.clone(), beta.clone(), groups, silu);
             let expected = plain_norm(x.clone(), gamma.clone(), beta.clone(), groups, silu);
-            assert_same(found, expected, &what, |grads| {
+            assert_same(found, expected, TOLERANCE, &what, |grads| {
                 vec![
                     ("input", flat(x.grad(grads))),
                     ("gamma", flat(gamma.grad(grads))),

@@ -54,7 +54,8 @@ impl Dataset {
         Ok(Self { images, channels, width, height })
     }
 
-    fn item(&self) -> usize {
+    /// Values of an image.
+    pub fn item(&self) -> usize {
         self.width * self.height * self.channels
     }
 

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use ddpm::model::ModelConfig;
 use ddpm::noise_schedule::NoiseSchedule;
 use ddpm::prediction::posterior_mean_coefficients;
+use ddpm::sampler::VarianceType;
 
 /// Half of the width of a byte's bin in [-1, 1].
 pub const HALF_BIN: f64 = 1.0 / 255.0;
@@ -29,6 +30,31 @@ pub struct Posterior {
     pub log_beta: f64,
     /// By how much the mean changes with the network's output m: c_x0 times dx_0/dm.
     pub mean_of_output: f64,
+}
+
+impl Posterior {
+    /// ln of the variance of the model's step from timestep `t`, where `output` is what the network gives
+    /// for it, if it does.
+    pub fn model_log_variance(&self, variance_type: VarianceType, t: usize, output: f64) -> f64 {
+        match variance_type {
+            VarianceType::FixedSmall | VarianceType::FixedSmallLog => self.log_variance,
+            // As improved-diffusion: beta would be far too much for the decoder.
+            VarianceType::FixedLarge | VarianceType::FixedLargeLog if t == 0 => self.log_variance,
+            VarianceType::FixedLarge | VarianceType::FixedLargeLog => self.log_beta,
+            VarianceType::Learned => output,
+            // Nichol and Dhariwal 2021, eq. 15, with v from -1 to 1 as their code has it.
+            VarianceType::LearnedRange => {
+                let (middle, slope) = self.range();
+                middle + slope * output
+            }
+        }
+    }
+
+    /// The middle and half the length of what a learned range spans, in ln of the variance.
+    pub fn range(&self) -> (f64, f64) {
+        let (low, high) = (self.log_variance, self.log_beta);
+        ((high + low) / 2.0, (high - low) / 2.0)
+    }
 }
 
 /// The posteriors of all timesteps.

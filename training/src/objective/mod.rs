@@ -112,9 +112,8 @@ impl Objective {
         let log_variance = match self.variance_type {
             // Nichol and Dhariwal 2021, eq. 15, with v from -1 to 1 as their code has it.
             VarianceType::LearnedRange => {
-                let slope = |t| (at(t).log_beta - at(t).log_variance) / 2.0;
-                let middle = |t| (at(t).log_beta + at(t).log_variance) / 2.0;
-                variance * self.each(batch, slope) + self.each(batch, middle)
+                variance * self.each(batch, |t| at(t).range().1)
+                    + self.each(batch, |t| at(t).range().0)
             }
             _ => variance,
         };

@@ -9,6 +9,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, matmul};
+use super::winograd;
 
 /// Upper bound for the patches of one strip, in values: half a megabyte, half a common L2 cache.
 const STRIP_VALUES: usize = 128 * 1024;
@@ -211,6 +212,9 @@ fn check(g: &ConvGeometry, input: &[f32], weight: &[f32], shift: &[f32]) {
 /// `output[n, y, x, :] = shift + sum over taps of input * weight`; layouts as in [`super::conv2d`].
 pub fn forward(input: &[f32], weight: &[f32], shift: &[f32], g: &ConvGeometry) -> Vec<f32> {
     check(g, input, weight, shift);
+    if winograd::suits(g) {
+        return winograd::forward(input, weight, shift, g);
+    }
     let block = g.block_images();
     let mut out = vec![0.0; g.batch * g.image_out()];
     out.par_chunks_mut(block * g.image_out())
@@ -245,7 +249,8 @@ fn pool_sum(fine: &[f32], g: &ConvGeometry, coarse: &mut [f32]) {
     }
 }
 
-fn add(sums: &mut [f32], values: &[f32]) {
+/// `sums += values`.
+pub fn add(sums: &mut [f32], values: &[f32]) {
     for (sum, value) in sums.iter_mut().zip(values) {
         *sum += value;
     }
@@ -262,6 +267,10 @@ pub fn backward(
     check(g, input, weight, shift);
     assert_eq!(output_grad.len(), g.batch * g.image_out(), "convolution gradient size");
     let turned = transposed_weight(weight, g);
+    if winograd::suits(g) {
+        let grads = winograd::backward(input, &turned, output_grad, g);
+        return ConvGradients { shift: shift_gradient(grads.shift, shift.len()), ..grads };
+    }
     let back = g.transposed();
     let mut input_grad = vec![0.0; input.len()];
     let mut item_shift = vec![0.0; g.batch * g.channels_out];
@@ -313,14 +322,21 @@ pub fn backward(
     for other in partial {
         add(&mut weight_grad, &other);
     }
-    let shift_grad = if shift.len() == item_shift.len() {
-        item_shift
-    } else {
-        let mut sum = vec![0.0; g.channels_out];
-        for item in item_shift.chunks_exact(g.channels_out) {
-            add(&mut sum, item);
-        }
-        sum
-    };
-    ConvGradients { input: input_grad, weight: weight_grad, shift: shift_grad }
+    ConvGradients {
+        input: input_grad,
+        weight: weight_grad,
+        shift: shift_gradient(item_shift, shift.len()),
+    }
+}
+
+/// The gradient of a shift of `len` values from that of each item: their sum where it was shared.
+fn shift_gradient(items: Vec<f32>, len: usize) -> Vec<f32> {
+    if items.len() == len {
+        return items;
+    }
+    let mut sum = vec![0.0; len];
+    for item in items.chunks_exact(len) {
+        add(&mut sum, item);
+    }
+    sum
 }

@@ -13,6 +13,9 @@ mod flex;
 mod gemm;
 pub mod group_norm;
 pub mod memory;
+mod pieces;
+mod simd;
+mod winograd;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
