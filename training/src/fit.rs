@@ -63,8 +63,24 @@ pub enum End {
     Interrupted,
 }
 
+/// What a run begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Random weights.
+    Fresh,
+    /// The checkpoint in the run's folder, of this same run.
+    Resume,
+    /// The averaged weights of this checkpoint, of another run.
+    From(PathBuf),
+}
+
 /// Trains as `config` says. With `resume`, goes on from the checkpoint in its folder.
 pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<End> {
+    fit_from(config, &if resume { Begin::Resume } else { Begin::Fresh }, device)
+}
+
+/// Trains as `config` says, from what `begin` says.
+pub fn fit_from(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
     let files = RunFiles { folder: config.out.clone() };
     let (config, data) = &read_data(config)?;
     for note in data.notes() {
@@ -73,7 +89,7 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<End> {
     fs::create_dir_all(&files.folder)
         .with_context(|| format!("cannot make {}", files.folder.display()))?;
     let images = data.fingerprint();
-    let mut state = start(config, &files, &images, resume, device)?;
+    let mut state = start(config, &files, &images, begin, device)?;
     let mut losses = losses_so_far(&files.loss_log(), state.step)?;
     eprintln!(
         "{} images of {}x{}; {} weights; step {} of {}; writing to {}",
@@ -132,11 +148,11 @@ fn start(
     config: &Config,
     files: &RunFiles,
     images: &str,
-    resume: bool,
+    begin: &Begin,
     device: &Device,
 ) -> Result<TrainState> {
     let path = files.checkpoint();
-    if resume {
+    if *begin == Begin::Resume {
         let checkpoint = Checkpoint::read(&path)?;
         ensure!(
             same_run(&checkpoint.config, config),
@@ -158,7 +174,16 @@ fn start(
         "{} exists; go on with --resume, or choose another folder with --out",
         path.display()
     );
-    TrainState::initial(specs(&config.network()), config.seed, device)
+    let Begin::From(other) = begin else {
+        return TrainState::initial(specs(&config.network()), config.seed, device);
+    };
+    let shown = other.display();
+    let checkpoint = Checkpoint::read(other)?;
+    if checkpoint.config.diffusion != config.diffusion {
+        eprintln!("{shown}: was trained with another [diffusion] than the configuration's");
+    }
+    let parameters = checkpoint.ema_for(config, device).with_context(|| format!("{shown}"))?;
+    TrainState::starting_with(parameters, device)
 }
 
 /// Whether two configurations compute the same run; where it lies and what it reports may differ.

@@ -9,9 +9,9 @@ use clap::{Parser, Subcommand};
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
 use ddpm_train::export::Precision;
-use ddpm_train::fit::{self, End};
+use ddpm_train::fit::{self, Begin, End};
 use ddpm_train::forward::BurnDenoiser;
-use ddpm_train::{export, interrupt, likelihood, ops, sample, step};
+use ddpm_train::{export, import, interrupt, likelihood, ops, sample, step};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,14 +37,28 @@ enum Command {
         /// Go on from the checkpoint in that folder.
         #[arg(long)]
         resume: bool,
+        /// Begin a new run with the averaged weights of this checkpoint, of fit or of import.
+        #[arg(long, conflicts_with = "resume")]
+        from: Option<PathBuf>,
+    },
+    /// Make a checkpoint of a UNet2DModel of diffusers: to sample from, to export, to fit --from.
+    Import {
+        /// A folder with config.json and diffusion_pytorch_model.safetensors, or that of a pipeline.
+        folder: PathBuf,
+        /// The checkpoint, safetensors. Beside it comes a configuration to train it with, TOML.
+        #[arg(short, long)]
+        out: PathBuf,
     },
     /// Write the averaged network of a checkpoint as an ONNX file that the engine loads.
     Export {
-        /// A checkpoint written by fit.
+        /// A checkpoint written by fit or import.
         checkpoint: PathBuf,
         /// The model, ONNX.
-        #[arg(short, long)]
-        out: PathBuf,
+        #[arg(short, long, required_unless_present = "weights")]
+        out: Option<PathBuf>,
+        /// The weights, safetensors, as training/pytorch/unet.py loads them.
+        #[arg(long)]
+        weights: Option<PathBuf>,
         /// Of the numbers inside. f16 is for GPUs, f16-weights is as fast as f32 everywhere; both halve the
         /// file.
         #[arg(long, value_enum, default_value_t)]
@@ -115,20 +129,35 @@ enum Command {
 fn run(command: Command) -> Result<ExitCode> {
     let device = Device::flex();
     match command {
-        Command::Fit { config, out, resume } => {
+        Command::Fit { config, out, resume, from } => {
             let mut config = Config::read(&config)?;
             if let Some(out) = out {
                 config.out = out;
             }
-            Ok(match fit::fit(&config, resume, &device)? {
+            let begin = match from {
+                Some(checkpoint) => Begin::From(checkpoint),
+                None if resume => Begin::Resume,
+                None => Begin::Fresh,
+            };
+            Ok(match fit::fit_from(&config, &begin, &device)? {
                 End::Finished => ExitCode::SUCCESS,
                 End::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
             })
         }
-        Command::Export { checkpoint, out, precision } => {
+        Command::Import { folder, out } => {
+            let written = import::write(&out, &import::import(&folder, &device)?, &device)?;
+            eprintln!("wrote {} and {}", out.display(), written.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Export { checkpoint, out, weights, precision } => {
             let checkpoint = Checkpoint::read(&checkpoint)?;
-            let weights = checkpoint.ema(&device)?;
-            let verified = export::export(&out, &checkpoint.config, &weights, precision, &device)?;
+            let (config, parameters) = (&checkpoint.config, checkpoint.ema(&device)?);
+            if let Some(path) = weights {
+                let bytes = export::export_weights(&path, config, &parameters)?;
+                eprintln!("wrote {}: {bytes} bytes", path.display());
+            }
+            let Some(out) = out else { return Ok(ExitCode::SUCCESS) };
+            let verified = export::export(&out, config, &parameters, precision, &device)?;
             eprintln!(
                 "wrote {}: {} bytes; ONNX Runtime within {:.1e} of the trained network over {} values",
                 out.display(),

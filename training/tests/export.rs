@@ -9,11 +9,12 @@ use common::{folder, write_run};
 use ddpm::model::Denoiser;
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions};
 use ddpm_train::config::Config;
-use ddpm_train::export::{Precision, TOLERANCE, export};
+use ddpm_train::export::{Precision, TOLERANCE, export, export_weights};
 use ddpm_train::forward::BurnDenoiser;
 use ddpm_train::network::{Downsample, Padding, Start};
 use ddpm_train::parameters::{Parameters, specs};
 use ndarray::Array4;
+use safetensors::SafeTensors;
 
 fn config(name: &str, change: impl FnOnce(&mut Config)) -> (std::path::PathBuf, Config) {
     let folder = folder(name);
@@ -91,6 +92,8 @@ fn exports_of_every_shape_of_network_are_reproduced_and_carry_their_metadata() {
             export(&path, &config, &weights(&config, 5), Precision::F32, &Device::flex()).unwrap();
         assert!(verified.worst <= TOLERANCE && verified.values > 0, "{verified:?}");
         assert_eq!(load(&path).config(), &config.model_config().unwrap(), "{name}");
+        // For training/pytorch/check.py, beside the model.
+        export_weights(&folder.join("weights.safetensors"), &config, &weights(&config, 5)).unwrap();
     }
 }
 
@@ -109,6 +112,39 @@ fn shipped_configurations_are_exported() {
             export(&path, &config, &parameters, Precision::F32, &Device::flex()).unwrap();
         assert!(verified.worst <= TOLERANCE, "{name}: {verified:?}");
     }
+}
+
+#[test]
+fn weights_are_exported_in_the_layouts_of_pytorch() {
+    let (folder, mut config) = config("export_weights", |_| {});
+    config.data.class_names = ["a", "b"].map(String::from).to_vec();
+    let parameters = weights(&config, 13);
+    let path = folder.join("weights.safetensors");
+    export_weights(&path, &config, &parameters).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.len(), parameters.specs().len());
+    let found = |name: &str| {
+        let view = file.tensor(name).unwrap();
+        let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+        (view.shape().to_vec(), values.collect::<Vec<_>>())
+    };
+    let (shape, values) = found("down.1.0.conv1.weight");
+    assert_eq!(shape, [16, 16, 3, 3]);
+    // Row 2, column 1 of the kernel from input 5 to output 7.
+    let own = parameters.values("down.1.0.conv1.weight").unwrap();
+    assert_eq!(values[((7 * 16 + 5) * 3 + 2) * 3 + 1], own[((2 * 3 + 1) * 16 + 5) * 16 + 7]);
+    let (shape, values) = found("down.0.0.time.weight");
+    assert_eq!(shape, [8, 16]);
+    assert_eq!(values[3 * 16 + 9], parameters.values("down.0.0.time.weight").unwrap()[9 * 8 + 3]);
+    // Two classes and none of them.
+    assert_eq!(found("label.weight").0, [3, 16]);
+    assert_eq!(found("label.weight").1, parameters.values("label.weight").unwrap());
+    assert_eq!(found("out.norm.weight").1, parameters.values("out.norm.gamma").unwrap());
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let network = &header.metadata().as_ref().unwrap()["network"];
+    let network: serde_json::Value = serde_json::from_str(network).unwrap();
+    assert_eq!((&network["labels"], &network["model"]["blocks"]), (&3.into(), &1.into()));
 }
 
 #[test]

@@ -10,8 +10,9 @@ use anyhow::Result;
 
 use super::Precision;
 use super::nodes::Nodes;
-use crate::network::{Conv, Layers, Network, Padding, Sinusoids, UNetConfig, unet};
-use crate::parameters::Parameters;
+use crate::network::{Conv, Layers, Network, Padding, Sinusoids, Start, UNetConfig, unet};
+use crate::parameters::{ParameterSpec, Parameters};
+use crate::torch_layout;
 use ddpm::onnx::messages::{Dim, FLOAT, INT64, float, int, ints, port};
 use ddpm::onnx::protobuf::Message;
 
@@ -137,19 +138,14 @@ impl Builder<'_> {
         channels_in: usize,
         channels_out: usize,
     ) -> [String; 2] {
-        let weight = format!("{name}.weight");
-        let stored = self.weight(&weight);
-        let mut values = Vec::with_capacity(stored.len());
-        if !stored.is_empty() {
-            for o in 0..channels_out {
-                for i in 0..channels_in {
-                    values.extend(
-                        (0..k * k).map(|tap| stored[(tap * channels_in + i) * channels_out + o]),
-                    );
-                }
-            }
-        }
-        let weight = self.graph.weight(&weight, &[channels_out, channels_in, k, k], &values);
+        let name_of_weight = format!("{name}.weight");
+        let shape = vec![k, k, channels_in, channels_out];
+        let spec = ParameterSpec { name: name_of_weight, shape, start: Start::Zero };
+        let stored = self.weight(&spec.name);
+        // A weight that could not be read is empty, and the graph is not written.
+        let values =
+            if stored.is_empty() { stored } else { torch_layout::to_torch(&spec, &stored) };
+        let weight = self.graph.weight(&spec.name, &torch_layout::shape(&spec), &values);
         [weight, self.parameter(&format!("{name}.bias"), &[channels_out])]
     }
 
@@ -219,6 +215,8 @@ impl Builder<'_> {
         let [channels_in, channels_out] = [c.channels_in as i64, c.channels_out as i64];
         let (height, width) = (x.height as i64, x.width as i64);
         let [weight, bias] = self.conv_weights(name, 3, c.channels_in, c.channels_out);
+        // ONNX Runtime folds the products in float32 alone.
+        let weight = self.graph.raised(&weight);
         let taps = self.graph.reshape(&weight, &[-1, 9]);
         let rows = [0, 1].map(|a| {
             let columns = [0, 1].map(|b| {
@@ -226,9 +224,9 @@ impl Builder<'_> {
                     .map(|i| (i / 12, i / 4 % 3, i / 2 % 2, i % 2))
                     .map(|(tap_y, tap_x, y, x)| COVERS[a][y][tap_y] * COVERS[b][x][tap_x])
                     .collect();
-                let covered =
-                    self.graph.constant(&format!("{name}.taps_{a}{b}"), &[9, 4], &covered);
+                let covered = self.graph.floats(&format!("{name}.taps_{a}{b}"), &[9, 4], &covered);
                 let kernel = self.graph.op("MatMul", &[&taps, &covered], Vec::new());
+                let kernel = self.graph.lowered(&kernel);
                 let kernel = self.graph.reshape(&kernel, &[channels_out, channels_in, 2, 2]);
                 // Phase 0 begins one pixel before the map, phase 1 ends one pixel after it.
                 let (x, pads) = self.padded(x, [1 - a, a], [1 - b, b]);

@@ -2,6 +2,7 @@
 
 mod graph;
 mod nodes;
+mod weights;
 
 use std::path::Path;
 
@@ -18,6 +19,8 @@ use crate::config::Config;
 use crate::forward::BurnDenoiser;
 use crate::parameters::Parameters;
 use ddpm::onnx::protobuf::Message;
+
+pub use weights::export_weights;
 
 /// The oldest format with everything the graph uses.
 const IR_VERSION: i64 = 8;

@@ -107,6 +107,14 @@ impl Nodes {
         }
     }
 
+    /// `x`, which is what is computed with, as float32.
+    pub fn raised(&mut self, x: &str) -> String {
+        match self.precision {
+            Precision::F16 => self.op("Cast", &[x], vec![int("to", FLOAT)]),
+            Precision::F32 | Precision::F16Weights => x.to_string(),
+        }
+    }
+
     /// Names a result, as float32.
     pub fn result(&mut self, x: &str, name: &str) {
         match self.precision {
