@@ -37,6 +37,8 @@ pub enum Purpose {
     LikelihoodNoise = 10,
     /// The timesteps at which it is measured. The row is the image.
     LikelihoodTimesteps = 11,
+    /// What the classifier of `ddpm-train eval` learns from: faults, splits and first centres.
+    Judge = 12,
 }
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

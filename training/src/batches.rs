@@ -4,6 +4,8 @@
 //! counted out by Philox. The images of a step are numbered through; where they are too many for the
 //! memory, they come in parts (`train.accumulate`), and each is what it would be in one batch.
 
+use std::ops::Range;
+
 use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
 use ddpm::noise_schedule::NoiseSchedule;
@@ -26,6 +28,30 @@ pub struct Batch {
     pub timesteps: Vec<f64>,
     /// The label of each item, that of no class for those that lost theirs; empty without classes.
     pub labels: Vec<i64>,
+}
+
+impl Batch {
+    /// Number of items.
+    pub fn len(&self) -> usize {
+        self.timesteps.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.timesteps.is_empty()
+    }
+
+    /// Some of the items, as a batch.
+    pub fn slice(&self, items: Range<usize>) -> Self {
+        let part = |tensor: &Tensor<4>| tensor.clone().slice_dim(0, items.clone());
+        Self {
+            x0: part(&self.x0),
+            noisy: part(&self.noisy),
+            target: part(&self.target),
+            timesteps: self.timesteps[items.clone()].to_vec(),
+            labels: self.labels.get(items).unwrap_or_default().to_vec(),
+        }
+    }
 }
 
 /// Makes the batches of a run.

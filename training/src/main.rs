@@ -1,5 +1,7 @@
 //! The command line of the training crate.
 
+mod judge_command;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,6 +14,7 @@ use ddpm_train::export::Precision;
 use ddpm_train::fit::{self, Begin, End};
 use ddpm_train::forward::BurnDenoiser;
 use ddpm_train::{export, import, interrupt, likelihood, ops, sample, step};
+use judge_command::{ClassifierArgs, EvalArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -77,6 +80,10 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         steps: usize,
     },
+    /// Judge a checkpoint: distances to the training images, classes, copies, steps. An HTML report.
+    Eval(Box<EvalArgs>),
+    /// Train the classifier that eval judges with.
+    Classifier(ClassifierArgs),
     /// Measure how well a checkpoint's averaged network describes images: the variational bound in bits
     /// a value, over ranges of timesteps. A tool to compare models of the same images with.
     Likelihood {
@@ -185,6 +192,14 @@ fn run(command: Command) -> Result<ExitCode> {
             let request = likelihood::Request { every, seed, batch };
             let mut denoiser = BurnDenoiser::new(config, weights, device)?;
             println!("{}", likelihood::likelihood(&mut denoiser, &data, &images, request)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Eval(arguments) => {
+            arguments.run(&device)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Classifier(arguments) => {
+            arguments.run(&device)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Sample { checkpoint, out, count, sampler, steps, seed, class, guidance } => {

@@ -5,12 +5,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 
-use crate::batches::Batches;
+use crate::batches::{Batch, Batches};
 use crate::config::Config;
 use crate::fit::read_data;
 use crate::objective::Objective;
 use crate::optimizer::TrainState;
 use crate::parameters::{Parameters, specs};
+use crate::workers;
 
 /// What a step was like.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,10 @@ pub fn take(config: &Config, batches: &mut Batches, state: &mut TrainState) -> R
 }
 
 /// The loss of the images of step `step` and its gradient by each weight, in their order, without those
-/// that it does not depend on. Both are means over the batches of the step (`train.accumulate`).
+/// that it does not depend on. Both are means over the images of the step.
+///
+/// Every thread of the current rayon pool computes a share of each batch by itself: so they meet once
+/// a batch, not in every operation.
 pub fn gradients(
     config: &Config,
     batches: &mut Batches,
@@ -48,30 +52,50 @@ pub fn gradients(
     parameters: &Parameters,
 ) -> Result<(f64, Vec<Option<Tensor<1>>>)> {
     let objective = Objective::new(config)?;
-    let parts = config.train.accumulate;
-    let share = 1.0 / parts as f64;
-    let mut mean = 0.0;
-    let mut sums: Vec<Option<Tensor<1>>> = Vec::new();
-    for part in 0..parts {
+    let images = config.train.batch * config.train.accumulate;
+    let mut sum = Share::default();
+    for part in 0..config.train.accumulate {
         let batch = batches.batch(step, part)?;
+        let shares = workers::each_share(batch.len(), |items| {
+            let weight = items.len() as f64 / images as f64;
+            Share::of(&objective, parameters, &batch.slice(items), weight)
+        })?;
+        // In the order of the images, whoever was first.
+        shares.into_iter().for_each(|share| sum.add(share));
+    }
+    Ok((sum.loss, sum.gradients))
+}
+
+/// What some of the images of a step add to its loss and gradient.
+#[derive(Default)]
+struct Share {
+    loss: f64,
+    gradients: Vec<Option<Tensor<1>>>,
+}
+
+impl Share {
+    fn of(objective: &Objective, parameters: &Parameters, batch: &Batch, weight: f64) -> Self {
         let tracked = parameters.tracked();
-        let loss = objective.loss(&tracked, &batch).total;
-        mean += f64::from(loss.clone().into_scalar::<f32>()) * share;
-        let loss = if parts > 1 { loss * share } else { loss };
+        let loss = objective.loss(&tracked, batch).total * weight;
+        let value = f64::from(loss.clone().into_scalar::<f32>());
         let mut gradients = loss.backward();
-        let list = tracked.tensors().iter().map(|t| t.grad_remove(&mut gradients));
-        if sums.is_empty() {
-            sums = list.collect();
-            continue;
+        let gradients = tracked.tensors().iter().map(|t| t.grad_remove(&mut gradients)).collect();
+        Self { loss: value, gradients }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.loss += other.loss;
+        if self.gradients.is_empty() {
+            self.gradients = other.gradients;
+            return;
         }
-        for (sum, gradient) in sums.iter_mut().zip(list) {
+        for (sum, gradient) in self.gradients.iter_mut().zip(other.gradients) {
             *sum = match (sum.take(), gradient) {
                 (Some(sum), Some(gradient)) => Some(sum + gradient),
                 (sum, gradient) => sum.or(gradient),
             };
         }
     }
-    Ok((mean, sums))
 }
 
 /// Times training steps; for benchmarks. Returns seconds a step, the first left out.
