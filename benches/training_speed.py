@@ -7,7 +7,7 @@
     python3 benches/training_speed.py
 
 First the two networks are shown to be the same one: ddpm-train fits a few steps and exports; the
-U-Net below loads the weights of that checkpoint and must give what the exported graph gives.
+U-Net of training/pytorch loads the weights of that checkpoint and must give what the exported graph gives.
 Then every contender trains in a process of its own, one after the other, round after round. A step
 is forward pass, mean square error, backward pass, clipping to norm 1, AdamW, running average of
 the weights and reading the loss; for ddpm-train also making the batch. The first steps are left
@@ -43,116 +43,12 @@ WARM_UP = 3  # steps of PyTorch with each AdamW before the clock counts
 KEEP_MEMORY = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=67108864"
 
 
-def unet(model, image_channels=3):
-    """The network of training/src/network.rs; its state dict has the names of the checkpoint."""
-    import torch
-    from torch import nn
-    from torch.nn import functional as F
+def unet(model):
+    """The network of training/pytorch/unet.py; its state dict has the names of the checkpoint."""
+    sys.path.insert(0, str(ROOT / "training/pytorch"))
+    from unet import UNet
 
-    time_dim = model["time_dim"]
-
-    def zero(layer):
-        nn.init.zeros_(layer.weight)
-        nn.init.zeros_(layer.bias)
-        return layer
-
-    def conv3(channels_in, channels_out):
-        return nn.Conv2d(channels_in, channels_out, 3, padding=1)
-
-    def norm(channels):
-        return nn.GroupNorm(model["groups"], channels, eps=1e-5)
-
-    class Attention(nn.Module):
-        def __init__(self, channels):
-            super().__init__()
-            self.norm = norm(channels)
-            self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-            self.out = zero(nn.Conv2d(channels, channels, 1))
-
-        def forward(self, x):
-            n, c, h, w = x.shape
-            qkv = self.qkv(self.norm(x)).reshape(n, 3, model["heads"], -1, h * w)
-            q, k, v = qkv.transpose(3, 4).unbind(1)
-            mixed = F.scaled_dot_product_attention(q, k, v)
-            return self.out(mixed.transpose(2, 3).reshape(n, c, h, w)) + x
-
-    class Residual(nn.Module):
-        def __init__(self, channels_in, channels_out, attend=False):
-            super().__init__()
-            self.time = nn.Linear(time_dim, channels_out)
-            self.norm1, self.conv1 = norm(channels_in), conv3(channels_in, channels_out)
-            self.norm2, self.conv2 = norm(channels_out), zero(conv3(channels_out, channels_out))
-            if channels_in != channels_out:
-                self.skip = nn.Conv2d(channels_in, channels_out, 1)
-            if attend:
-                self.attention = Attention(channels_out)
-
-        def forward(self, x, time):
-            h = self.conv1(F.silu(self.norm1(x))) + self.time(time)[:, :, None, None]
-            h = self.conv2(F.silu(self.norm2(h)))
-            h = h + (self.skip(x) if hasattr(self, "skip") else x)
-            return self.attention(h) if hasattr(self, "attention") else h
-
-    class UNet(nn.Module):
-        def __init__(self):
-            super().__init__()
-            channels, blocks = model["channels"], model["blocks"]
-            angles = 10000.0 ** (-torch.arange(0, time_dim, 2, dtype=torch.float64) / time_dim)
-            self.register_buffer("frequencies", angles.float(), persistent=False)
-            self.time = nn.ModuleList(nn.Linear(time_dim, time_dim) for _ in range(2))
-            width = channels[0]
-            self.add_module("in", conv3(image_channels, width))
-            self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleDict(), nn.ModuleList()
-            skips = [width]
-            for level, out in enumerate(channels):
-                layers = nn.ModuleDict()
-                if level > 0:
-                    layers["reduce"] = nn.Conv2d(width, out, 2, stride=2)
-                    width = out
-                    skips.append(width)
-                for block in range(blocks):
-                    layers[str(block)] = Residual(width, out, attend=level == len(channels) - 1)
-                    width = out
-                    skips.append(width)
-                self.down.append(layers)
-            for name in "01":
-                self.middle[name] = Residual(width, width)
-            self.middle["attention"] = Attention(width)
-            for level, out in reversed(list(enumerate(channels))):
-                layers = nn.ModuleDict()
-                for block in range(blocks + 1):
-                    layers[str(block)] = Residual(width + skips.pop(), out)
-                    width = out
-                if level > 0:
-                    width = channels[level - 1]
-                    layers["enlarge"] = conv3(out, width)
-                self.up.insert(0, layers)
-            self.out = nn.ModuleDict({"norm": norm(width), "conv": zero(conv3(width, image_channels))})
-
-        def forward(self, sample, timesteps):
-            angles = timesteps.float()[:, None] * self.frequencies
-            time = torch.cat([angles.cos(), angles.sin()], 1)
-            for layer in self.time:
-                time = F.silu(layer(time))
-            h = getattr(self, "in")(sample)
-            skips = [h]
-            for layers in self.down:
-                if "reduce" in layers:
-                    h = layers["reduce"](h)
-                    skips.append(h)
-                for block in range(model["blocks"]):
-                    h = layers[str(block)](h, time)
-                    skips.append(h)
-            h = self.middle["0"](h, time)
-            h = self.middle["1"](self.middle["attention"](h), time)
-            for layers in reversed(self.up):
-                for block in range(model["blocks"] + 1):
-                    h = layers[str(block)](torch.cat([h, skips.pop()], 1), time)
-                if "enlarge" in layers:
-                    h = layers["enlarge"](F.interpolate(h, scale_factor=2.0, mode="nearest"))
-            return self.out["conv"](F.silu(self.out["norm"](h)))
-
-    return UNet()
+    return UNet(model)
 
 
 def load(net, checkpoint, prefix):

@@ -1,17 +1,17 @@
 //! A run on disk: one safetensors file with weights, average, moments, step and configuration.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 use safetensors::SafeTensors;
 
 use crate::config::Config;
 use crate::optimizer::TrainState;
-use crate::parameters::{Parameters, specs};
+use crate::parameters::{ParameterSpec, Parameters, specs};
 
 const VERSION: &str = "1";
 
@@ -116,6 +116,31 @@ impl Checkpoint {
     /// The averaged weights: those to sample with and to export.
     pub fn ema(&self, device: &Device) -> Result<Parameters> {
         self.load(PREFIXES[1], device)
+    }
+
+    /// The averaged weights as those of another run's network, which must have weights of the same names
+    /// and shapes; what has no weights, such as the padding, may differ.
+    pub fn ema_for(&self, config: &Config, device: &Device) -> Result<Parameters> {
+        let parameters = self.ema(device)?;
+        let expected = specs(&config.network());
+        let shapes = |specs: &[ParameterSpec]| -> BTreeMap<String, Vec<usize>> {
+            specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect()
+        };
+        let (found, expected) = (shapes(parameters.specs()), shapes(&expected));
+        for (name, shape) in &expected {
+            match found.get(name) {
+                None => bail!("it has no weight {name}, which the configuration's network has"),
+                Some(other) => ensure!(
+                    other == shape,
+                    "its weight {name} has the shape {other:?}, expected {shape:?} as the \
+                     configuration's network has it"
+                ),
+            }
+        }
+        if let Some(name) = found.keys().find(|name| !expected.contains_key(*name)) {
+            bail!("it has the weight {name}, which the configuration's network has not");
+        }
+        Ok(parameters)
     }
 
     /// Everything, to go on training.

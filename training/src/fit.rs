@@ -19,7 +19,7 @@ use crate::loss_log::{LossLog, Row};
 use crate::objective::Objective;
 use crate::optimizer::{TrainState, learning_rate};
 use crate::progress::Progress;
-use crate::resume;
+use crate::resume::{self, Begin};
 use crate::run_files::RunFiles;
 use crate::step::{self, Gradient};
 use crate::tensorboard::EventFile;
@@ -46,11 +46,11 @@ pub fn read_data(config: &Config) -> Result<(Config, Dataset)> {
     Ok((config, data))
 }
 
-/// Trains as `config` says. With `resume`, goes on from the checkpoint in its folder.
+/// Trains as `config` says.
 ///
 /// Errors: what cannot be read or written is named; a run whose loss or gradient is no finite number, or
 /// that diverges, ends with advice. The checkpoint in the folder is then the last that was good.
-pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<End> {
+pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
     let files = RunFiles { folder: config.out.clone() };
     let (config, data) = &read_data(config)?;
     for note in data.notes() {
@@ -58,7 +58,7 @@ pub fn fit(config: &Config, resume: bool, device: &Device) -> Result<End> {
     }
     make_folder(&files)?;
     let images = data.fingerprint();
-    let state = resume::start(config, &files, &images, resume, device)?;
+    let state = resume::start(config, &files, &images, begin, device)?;
     let (log, note) = LossLog::open(&files.loss_log(), state.step)?;
     if let Some(note) = note {
         eprintln!("{note}");

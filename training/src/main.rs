@@ -29,6 +29,7 @@ enum Command {
     Fit(commands::fit::Fit),
     Sample(commands::sample::Sample),
     Export(commands::export::Export),
+    Import(commands::import::Import),
     /// Judge a checkpoint: distances to the training images, classes, copies, steps. An HTML report.
     Eval(Box<EvalArgs>),
     /// Train the classifier that eval judges with.
@@ -46,6 +47,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Fit(command) => command.run(device),
         Command::Sample(command) => command.run(device),
         Command::Export(command) => command.run(device),
+        Command::Import(command) => command.run(device),
         Command::Eval(arguments) => arguments.run(device).map(|()| ExitCode::SUCCESS),
         Command::Classifier(arguments) => arguments.run(device).map(|()| ExitCode::SUCCESS),
         Command::Likelihood(command) => command.run(device),

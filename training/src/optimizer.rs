@@ -26,7 +26,12 @@ pub struct TrainState {
 impl TrainState {
     /// A run at its start.
     pub fn initial(specs: Vec<ParameterSpec>, seed: u64, device: &Device) -> Result<Self> {
-        let parameters = Parameters::initial(specs.clone(), seed, device)?;
+        Self::starting_with(Parameters::initial(specs, seed, device)?, device)
+    }
+
+    /// A run at its start, with these weights.
+    pub fn starting_with(parameters: Parameters, device: &Device) -> Result<Self> {
+        let specs = parameters.specs().to_vec();
         Ok(Self {
             step: 0,
             ema: parameters.clone(),

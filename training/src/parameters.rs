@@ -107,7 +107,8 @@ struct Names {
 }
 
 impl Parameters {
-    fn from_values(
+    /// Weights of those specs, in their order: `values` gives each.
+    pub fn from_values(
         specs: Vec<ParameterSpec>,
         device: &Device,
         mut values: impl FnMut(usize, &ParameterSpec) -> Result<Vec<f32>>,

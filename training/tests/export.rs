@@ -9,11 +9,12 @@ use common::{folder, write_run};
 use ddpm::model::Denoiser;
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions};
 use ddpm_train::config::Config;
-use ddpm_train::export::{TOLERANCE, export};
+use ddpm_train::export::{Precision, TOLERANCE, export, export_weights};
 use ddpm_train::forward::BurnDenoiser;
 use ddpm_train::network::{Downsample, Padding, Start};
 use ddpm_train::parameters::{Parameters, specs};
 use ndarray::Array4;
+use safetensors::SafeTensors;
 
 fn config(name: &str, change: impl FnOnce(&mut Config)) -> (std::path::PathBuf, Config) {
     let folder = folder(name);
@@ -87,9 +88,12 @@ fn exports_of_every_shape_of_network_are_reproduced_and_carry_their_metadata() {
     for (name, change) in shapes {
         let (folder, config) = config(name, change);
         let path = folder.join("model.onnx");
-        let verified = export(&path, &config, &weights(&config, 5), &Device::flex()).unwrap();
+        let verified =
+            export(&path, &config, &weights(&config, 5), Precision::F32, &Device::flex()).unwrap();
         assert!(verified.worst <= TOLERANCE && verified.values > 0, "{verified:?}");
         assert_eq!(load(&path).config(), &config.model_config().unwrap(), "{name}");
+        // For training/pytorch/check.py, beside the model.
+        export_weights(&folder.join("weights.safetensors"), &config, &weights(&config, 5)).unwrap();
     }
 }
 
@@ -104,8 +108,68 @@ fn shipped_configurations_are_exported() {
         (config.data.width, config.data.height) = (16, 16);
         let parameters = weights(&config, 11);
         let path = folder.join(name).with_extension("onnx");
-        let verified = export(&path, &config, &parameters, &Device::flex()).unwrap();
+        let verified =
+            export(&path, &config, &parameters, Precision::F32, &Device::flex()).unwrap();
         assert!(verified.worst <= TOLERANCE, "{name}: {verified:?}");
+    }
+}
+
+#[test]
+fn weights_are_exported_in_the_layouts_of_pytorch() {
+    let (folder, mut config) = config("export_weights", |_| {});
+    config.data.class_names = ["a", "b"].map(String::from).to_vec();
+    let parameters = weights(&config, 13);
+    let path = folder.join("weights.safetensors");
+    export_weights(&path, &config, &parameters).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.len(), parameters.specs().len());
+    let found = |name: &str| {
+        let view = file.tensor(name).unwrap();
+        let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+        (view.shape().to_vec(), values.collect::<Vec<_>>())
+    };
+    let (shape, values) = found("down.1.0.conv1.weight");
+    assert_eq!(shape, [16, 16, 3, 3]);
+    // Row 2, column 1 of the kernel from input 5 to output 7.
+    let own = parameters.values("down.1.0.conv1.weight").unwrap();
+    assert_eq!(values[((7 * 16 + 5) * 3 + 2) * 3 + 1], own[((2 * 3 + 1) * 16 + 5) * 16 + 7]);
+    let (shape, values) = found("down.0.0.time.weight");
+    assert_eq!(shape, [8, 16]);
+    assert_eq!(values[3 * 16 + 9], parameters.values("down.0.0.time.weight").unwrap()[9 * 8 + 3]);
+    // Two classes and none of them.
+    assert_eq!(found("label.weight").0, [3, 16]);
+    assert_eq!(found("label.weight").1, parameters.values("label.weight").unwrap());
+    assert_eq!(found("out.norm.weight").1, parameters.values("out.norm.gamma").unwrap());
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let network = &header.metadata().as_ref().unwrap()["network"];
+    let network: serde_json::Value = serde_json::from_str(network).unwrap();
+    assert_eq!((&network["labels"], &network["model"]["blocks"]), (&3.into(), &1.into()));
+}
+
+#[test]
+fn half_precision_exports_are_half_the_size_and_reproduced_less_exactly() {
+    let folder = folder("export_half");
+    let config = Config::read(&write_run(&folder, 2, |c| {
+        c.model.channels = vec![32, 64];
+        c.model.padding = Padding::Circular;
+        c.model.attention_up = true;
+    }));
+    let mut config = config.unwrap();
+    config.data.class_names = ["a", "b"].map(String::from).to_vec();
+    let parameters = weights(&config, 12);
+    let path = folder.join("model.onnx");
+    let written =
+        |precision| export(&path, &config, &parameters, precision, &Device::flex()).unwrap();
+    let whole = written(Precision::F32);
+    for precision in [Precision::F16, Precision::F16Weights] {
+        let half = written(precision);
+        println!("{precision:?} {half:?}");
+        assert!(half.bytes as f64 <= 0.6 * whole.bytes as f64, "{half:?}, {whole:?}");
+        assert!((TOLERANCE..=precision.tolerance()).contains(&half.worst), "{half:?}");
+        // The runtime's ends stay as they are.
+        assert_eq!(load(&path).config(), &config.model_config().unwrap());
+        assert!(load(&path).info().contract.sample.contains("float32"));
     }
 }
 
@@ -121,7 +185,7 @@ fn picture_of_a_network_with_circular_padding_may_be_moved_around_its_edges() {
         });
         let parameters = weights(&config, 9);
         let path = folder.join("model.onnx");
-        export(&path, &config, &parameters, &Device::flex()).unwrap();
+        export(&path, &config, &parameters, Precision::F32, &Device::flex()).unwrap();
         let trained = BurnDenoiser::new(&config, parameters, Device::flex()).unwrap();
         let denoisers: [Box<dyn Denoiser>; 2] = [Box::new(trained), Box::new(load(&path))];
         for (which, mut denoiser) in denoisers.into_iter().enumerate() {
@@ -154,7 +218,7 @@ fn constant_and_nearly_constant_images_are_reproduced() {
     let (folder, config) = config("export_constant", |_| {});
     let parameters = weights(&config, 6);
     let path = folder.join("model.onnx");
-    export(&path, &config, &parameters, &Device::flex()).unwrap();
+    export(&path, &config, &parameters, Precision::F32, &Device::flex()).unwrap();
     let mut exported = load(&path);
     let mut trained = BurnDenoiser::new(&config, parameters, Device::flex()).unwrap();
     // Variance 0, and 1e-6 around 1: where a normalisation that loses precision shows.
@@ -178,7 +242,7 @@ fn network_that_the_runtime_does_not_reproduce_is_not_written() {
     parameters.tensors_mut()[0] = broken;
     let path = folder.join("model.onnx");
     std::fs::write(&path, "an older export").unwrap();
-    assert!(export(&path, &config, &parameters, &Device::flex()).is_err());
+    assert!(export(&path, &config, &parameters, Precision::F32, &Device::flex()).is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "an older export");
 }
 
@@ -189,8 +253,9 @@ fn verification_sees_a_single_changed_weight() {
     let denoiser =
         |parameters: Parameters| BurnDenoiser::new(&config, parameters, Device::flex()).unwrap();
     let mut trained = denoiser(parameters.clone());
-    let bytes = ddpm_train::export::model_bytes(&config, &parameters, &mut trained).unwrap();
-    ddpm_train::export::verify(&bytes, &mut trained).unwrap();
+    let bytes = ddpm_train::export::model_bytes(&config, &parameters, Precision::F32, &mut trained)
+        .unwrap();
+    ddpm_train::export::verify(&bytes, Precision::F32, &mut trained).unwrap();
     for index in 0..parameters.tensors().len() {
         // A beta that feeds a normalisation of single channels, say, may have no effect; the
         // weights and biases of convolutions and linear layers all have.
@@ -201,7 +266,7 @@ fn verification_sees_a_single_changed_weight() {
         let mut changed = parameters.clone();
         let tensor = changed.tensors()[index].clone() * 1.05;
         changed.tensors_mut()[index] = tensor;
-        let message = ddpm_train::export::verify(&bytes, &mut denoiser(changed));
+        let message = ddpm_train::export::verify(&bytes, Precision::F32, &mut denoiser(changed));
         assert!(message.is_err(), "a change of {name} was not seen");
     }
 }

@@ -14,13 +14,14 @@ use ddpm_train::batches::Batches;
 use ddpm_train::checkpoint::{self, Checkpoint};
 use ddpm_train::config::{Config, LossConfig};
 use ddpm_train::data::Dataset;
-use ddpm_train::export::export;
+use ddpm_train::export::{Precision, export};
 use ddpm_train::fit::{fit, read_data};
 use ddpm_train::forward::BurnDenoiser;
 use ddpm_train::network::Start;
 use ddpm_train::objective::{LossType, Objective, Weighting};
 use ddpm_train::optimizer::TrainState;
 use ddpm_train::parameters::{Parameters, specs};
+use ddpm_train::resume::Begin;
 use ddpm_train::{likelihood, step};
 
 const PREDICTIONS: [&str; 4] = ["epsilon", "sample", "v_prediction", "mean"];
@@ -101,10 +102,10 @@ fn run_is_not_resumed_with_another_loss_and_one_from_before_there_was_a_choice_i
     let device = Device::flex();
     let folder = folder("objective_same_run");
     let (config, _) = run(&folder, |c| c.train.steps = 2);
-    fit(&config, false, &device).unwrap();
+    fit(&config, &Begin::Fresh, &device).unwrap();
     let mut other = config.clone();
     other.loss.noise_offset = 0.1;
-    let message = format!("{:#}", fit(&other, true, &device).unwrap_err());
+    let message = format!("{:#}", fit(&other, &Begin::Resume, &device).unwrap_err());
     assert!(message.contains("another configuration"), "{message}");
 
     let mut old = serde_json::to_value(&config).unwrap();
@@ -378,7 +379,7 @@ fn engine_loads_and_samples_the_model_of_every_objective() {
             step::take(&config, &objective, &mut batches, &mut state).unwrap();
         }
         let path = folder.join("model.onnx");
-        export(&path, &config, &state.ema, &device).unwrap_or_else(|e| panic!("{case}: {e:#}"));
+        export(&path, &config, &state.ema, Precision::F32, &device).unwrap_or_else(|e| panic!("{case}: {e:#}"));
         let source = ModelSource::Path(path);
         let mut exported = OnnxDenoiser::load(&source, &OnnxOptions::default()).unwrap();
         let model = config.model_config().unwrap();

@@ -5,26 +5,38 @@ use anyhow::Result;
 use burn::tensor::Device;
 use clap::Args;
 use ddpm_train::checkpoint::Checkpoint;
-use ddpm_train::export;
+use ddpm_train::export::{self, Precision};
 
 /// Write the averaged network of a checkpoint as an ONNX file that the engine loads.
 #[derive(Args)]
 pub struct Export {
-    /// A checkpoint written by fit.
+    /// A checkpoint written by fit or import.
     checkpoint: PathBuf,
     /// The model, ONNX.
-    #[arg(short, long)]
-    out: PathBuf,
+    #[arg(short, long, required_unless_present = "weights")]
+    out: Option<PathBuf>,
+    /// The weights, safetensors, as training/pytorch/unet.py loads them.
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// Of the numbers inside. f16 is for GPUs, f16-weights is as fast as f32 everywhere; both halve the
+    /// file.
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
 }
 
 impl Export {
     pub fn run(self, device: &Device) -> Result<ExitCode> {
         let checkpoint = Checkpoint::read(&self.checkpoint)?;
-        let weights = checkpoint.ema(device)?;
-        let verified = export::export(&self.out, &checkpoint.config, &weights, device)?;
+        let (config, parameters) = (&checkpoint.config, checkpoint.ema(device)?);
+        if let Some(path) = self.weights {
+            let bytes = export::export_weights(&path, config, &parameters)?;
+            eprintln!("wrote {}: {bytes} bytes", path.display());
+        }
+        let Some(out) = self.out else { return Ok(ExitCode::SUCCESS) };
+        let verified = export::export(&out, config, &parameters, self.precision, device)?;
         eprintln!(
             "wrote {}: {} bytes; ONNX Runtime within {:.1e} of the trained network over {} values",
-            self.out.display(),
+            out.display(),
             verified.bytes,
             verified.worst,
             verified.values

@@ -7,6 +7,7 @@ use clap::Args;
 use ddpm_train::config::Config;
 use ddpm_train::fit::{self, End};
 use ddpm_train::interrupt;
+use ddpm_train::resume::Begin;
 
 /// Train as a configuration file says.
 ///
@@ -22,6 +23,9 @@ pub struct Fit {
     /// Go on from the checkpoint in that folder.
     #[arg(long)]
     resume: bool,
+    /// Begin a new run with the averaged weights of this checkpoint, of fit or of import.
+    #[arg(long, conflicts_with = "resume")]
+    from: Option<PathBuf>,
 }
 
 impl Fit {
@@ -30,7 +34,12 @@ impl Fit {
         if let Some(out) = self.out {
             config.out = out;
         }
-        Ok(match fit::fit(&config, self.resume, device)? {
+        let begin = match self.from {
+            Some(checkpoint) => Begin::From(checkpoint),
+            None if self.resume => Begin::Resume,
+            None => Begin::Fresh,
+        };
+        Ok(match fit::fit(&config, &begin, device)? {
             End::Finished => ExitCode::SUCCESS,
             End::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
         })

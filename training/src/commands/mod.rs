@@ -2,6 +2,7 @@
 
 pub mod export;
 pub mod fit;
+pub mod import;
 pub mod likelihood;
 pub mod new;
 pub mod noise;

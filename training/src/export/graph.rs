@@ -8,9 +8,11 @@
 
 use anyhow::Result;
 
+use super::Precision;
 use super::nodes::Nodes;
-use crate::network::{Conv, Layers, Network, Padding, Sinusoids, UNetConfig, unet};
-use crate::parameters::Parameters;
+use crate::network::{Conv, Layers, Network, Padding, Sinusoids, Start, UNetConfig, unet};
+use crate::parameters::{ParameterSpec, Parameters};
+use crate::torch_layout;
 use ddpm::onnx::messages::{Dim, FLOAT, INT64, float, int, ints, port};
 use ddpm::onnx::protobuf::Message;
 
@@ -34,18 +36,19 @@ pub fn build(
     network: &Network,
     parameters: &Parameters,
     [height, width]: [usize; 2],
+    precision: Precision,
 ) -> Result<Message> {
     let mut walker = Builder {
         parameters,
         config: &network.unet,
-        graph: Nodes::default(),
+        graph: Nodes::new(precision),
         shifts: Vec::new(),
         before_shifts: 0,
         error: None,
     };
-    let sample = Map { name: SAMPLE.to_string(), height, width };
+    let sample = Map { name: walker.graph.lowered(SAMPLE), height, width };
     let out = unet(&mut walker, network, &sample);
-    walker.graph.node("Identity", &[&out.name], &[OUT_SAMPLE], Vec::new());
+    walker.graph.result(&out.name, OUT_SAMPLE);
     walker.write_shifts();
     if let Some(error) = walker.error {
         return Err(error);
@@ -117,7 +120,7 @@ impl Builder<'_> {
 
     fn parameter(&mut self, name: &str, shape: &[usize]) -> String {
         let values = self.weight(name);
-        self.graph.constant(name, shape, &values)
+        self.graph.weight(name, shape, &values)
     }
 
     /// Weight and bias of a linear layer: `[in, out]` and `[out]`.
@@ -135,19 +138,14 @@ impl Builder<'_> {
         channels_in: usize,
         channels_out: usize,
     ) -> [String; 2] {
-        let weight = format!("{name}.weight");
-        let stored = self.weight(&weight);
-        let mut values = Vec::with_capacity(stored.len());
-        if !stored.is_empty() {
-            for o in 0..channels_out {
-                for i in 0..channels_in {
-                    values.extend(
-                        (0..k * k).map(|tap| stored[(tap * channels_in + i) * channels_out + o]),
-                    );
-                }
-            }
-        }
-        let weight = self.graph.constant(&weight, &[channels_out, channels_in, k, k], &values);
+        let name_of_weight = format!("{name}.weight");
+        let shape = vec![k, k, channels_in, channels_out];
+        let spec = ParameterSpec { name: name_of_weight, shape, start: Start::Zero };
+        let stored = self.weight(&spec.name);
+        // A weight that could not be read is empty, and the graph is not written.
+        let values =
+            if stored.is_empty() { stored } else { torch_layout::to_torch(&spec, &stored) };
+        let weight = self.graph.weight(&spec.name, &torch_layout::shape(&spec), &values);
         [weight, self.parameter(&format!("{name}.bias"), &[channels_out])]
     }
 
@@ -217,6 +215,8 @@ impl Builder<'_> {
         let [channels_in, channels_out] = [c.channels_in as i64, c.channels_out as i64];
         let (height, width) = (x.height as i64, x.width as i64);
         let [weight, bias] = self.conv_weights(name, 3, c.channels_in, c.channels_out);
+        // ONNX Runtime folds the products in float32 alone.
+        let weight = self.graph.raised(&weight);
         let taps = self.graph.reshape(&weight, &[-1, 9]);
         let rows = [0, 1].map(|a| {
             let columns = [0, 1].map(|b| {
@@ -224,9 +224,9 @@ impl Builder<'_> {
                     .map(|i| (i / 12, i / 4 % 3, i / 2 % 2, i % 2))
                     .map(|(tap_y, tap_x, y, x)| COVERS[a][y][tap_y] * COVERS[b][x][tap_x])
                     .collect();
-                let covered =
-                    self.graph.constant(&format!("{name}.taps_{a}{b}"), &[9, 4], &covered);
+                let covered = self.graph.floats(&format!("{name}.taps_{a}{b}"), &[9, 4], &covered);
                 let kernel = self.graph.op("MatMul", &[&taps, &covered], Vec::new());
+                let kernel = self.graph.lowered(&kernel);
                 let kernel = self.graph.reshape(&kernel, &[channels_out, channels_in, 2, 2]);
                 // Phase 0 begins one pixel before the map, phase 1 ends one pixel after it.
                 let (x, pads) = self.padded(x, [1 - a, a], [1 - b, b]);
@@ -262,17 +262,16 @@ impl Layers for Builder<'_> {
     fn time_sinusoids(&mut self, sinusoids: Sinusoids) -> String {
         let frequencies = sinusoids.frequencies();
         let shape = [1, frequencies.len()];
-        let frequencies = self.graph.constant("time.frequencies", &shape, &frequencies);
+        // In float32 whatever the rest is: float16 does not have the angles.
+        let frequencies = self.graph.floats("time.frequencies", &shape, &frequencies);
         let t = self.graph.op("Cast", &[TIMESTEP], vec![int("to", FLOAT)]);
         let t = self.graph.reshape(&t, &[0, 1]);
         let angle = self.graph.op("Mul", &[&t, &frequencies], Vec::new());
         let cos = self.graph.op("Cos", &[&angle], Vec::new());
         let sin = self.graph.op("Sin", &[&angle], Vec::new());
-        if sinusoids.cosines_first {
-            self.graph.concat(&[&cos, &sin], 1)
-        } else {
-            self.graph.concat(&[&sin, &cos], 1)
-        }
+        let parts = if sinusoids.cosines_first { [&cos, &sin] } else { [&sin, &cos] };
+        let sinusoids = self.graph.concat(&parts.map(String::as_str), 1);
+        self.graph.lowered(&sinusoids)
     }
 
     fn label_embedding(&mut self, name: &str, rows: usize, dim: usize) -> String {

@@ -2,6 +2,7 @@
 
 mod graph;
 mod nodes;
+mod weights;
 
 use std::path::Path;
 
@@ -19,12 +20,39 @@ use crate::forward::BurnDenoiser;
 use crate::parameters::Parameters;
 use ddpm::onnx::protobuf::Message;
 
+pub use weights::export_weights;
+
 /// The oldest format with everything the graph uses.
 const IR_VERSION: i64 = 8;
 
 /// How far ONNX Runtime may be from the trained module, in units of the noise it predicts: both
 /// round to float32, in different orders.
 pub const TOLERANCE: f32 = 1e-4;
+
+/// The same where float16 is in between: it has 11 bits, and each layer rounds.
+pub const F16_TOLERANCE: f32 = 3e-2;
+
+/// What the floats of an export are, between its input and its output, which are float32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Precision {
+    /// Stored and computed in float32.
+    #[default]
+    F32,
+    /// Stored and computed in float16.
+    F16,
+    /// Matrices and kernels stored in float16, all computed in float32.
+    F16Weights,
+}
+
+impl Precision {
+    /// How far ONNX Runtime may be from the trained module.
+    pub fn tolerance(self) -> f32 {
+        match self {
+            Self::F32 => TOLERANCE,
+            Self::F16 | Self::F16Weights => F16_TOLERANCE,
+        }
+    }
+}
 
 /// What [`export`] found when it compared the two.
 #[derive(Clone, Copy, Debug)]
@@ -37,16 +65,18 @@ pub struct Verified {
     pub bytes: usize,
 }
 
-/// Writes the network to `path` if ONNX Runtime reproduces it to [`TOLERANCE`]; else writes nothing.
+/// Writes the network to `path` if ONNX Runtime reproduces it to the tolerance of `precision`; else
+/// writes nothing.
 pub fn export(
     path: &Path,
     config: &Config,
     parameters: &Parameters,
+    precision: Precision,
     device: &Device,
 ) -> Result<Verified> {
     let mut trained = BurnDenoiser::new(config, parameters.clone(), device.clone())?;
-    let bytes = model_bytes(config, parameters, &mut trained)?;
-    let verified = verify(&bytes, &mut trained)?;
+    let bytes = model_bytes(config, parameters, precision, &mut trained)?;
+    let verified = verify(&bytes, precision, &mut trained)?;
     write_atomically(path, &bytes)?;
     Ok(verified)
 }
@@ -55,10 +85,12 @@ pub fn export(
 pub fn model_bytes(
     config: &Config,
     parameters: &Parameters,
+    precision: Precision,
     trained: &mut dyn Denoiser,
 ) -> Result<Vec<u8>> {
     let model = config.model_config()?;
-    let graph = graph::build(&config.network(), parameters, [model.height, model.width])?;
+    let graph =
+        graph::build(&config.network(), parameters, [model.height, model.width], precision)?;
     let mut entries = metadata(&model, trained)?;
     if !config.data.class_names.is_empty() {
         entries.push(("classes", serde_json::to_string(&config.data.class_names)?));
@@ -142,7 +174,8 @@ fn predict(denoiser: &mut dyn Denoiser, seed: u64, timesteps: &[f64]) -> Result<
 }
 
 /// Compares ONNX Runtime with the trained network on noise, at several timesteps and batch sizes.
-pub fn verify(bytes: &[u8], trained: &mut dyn Denoiser) -> Result<Verified> {
+pub fn verify(bytes: &[u8], precision: Precision, trained: &mut dyn Denoiser) -> Result<Verified> {
+    let tolerance = precision.tolerance();
     let options = OnnxOptions { provider: Provider::Cpu, ..OnnxOptions::default() };
     let source = ModelSource::Bytes(bytes.into());
     let mut exported =
@@ -161,9 +194,9 @@ pub fn verify(bytes: &[u8], trained: &mut dyn Denoiser) -> Result<Verified> {
         for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
             let difference = (found - expected).abs();
             ensure!(
-                difference <= TOLERANCE,
+                difference <= tolerance,
                 "not exported: at t = {} in a batch of {} ONNX Runtime gives {found}, the trained \
-                 network {expected}, expected at most {TOLERANCE} apart",
+                 network {expected}, expected at most {tolerance} apart",
                 timesteps[index / item],
                 timesteps.len()
             );

@@ -3,13 +3,18 @@
 use std::collections::HashSet;
 
 use ddpm::onnx::messages::{
-    self, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_NODE, GRAPH_OUTPUT, int, ints,
+    self, FLOAT, FLOAT16, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_NODE, GRAPH_OUTPUT, int, ints,
 };
 use ddpm::onnx::protobuf::Message;
+use half::f16;
+
+use super::Precision;
 
 /// A graph under construction: values are known by their names.
-#[derive(Default)]
 pub struct Nodes {
+    precision: Precision,
+    /// What enlarges stored weights; stands before all nodes.
+    casts: Vec<Message>,
     nodes: Vec<Message>,
     initializers: Vec<Message>,
     counter: usize,
@@ -18,6 +23,18 @@ pub struct Nodes {
 }
 
 impl Nodes {
+    /// An empty graph whose floats are stored and computed as `precision` says.
+    pub fn new(precision: Precision) -> Self {
+        Self {
+            precision,
+            casts: Vec::new(),
+            nodes: Vec::new(),
+            initializers: Vec::new(),
+            counter: 0,
+            fills: HashSet::new(),
+        }
+    }
+
     /// A name that no other value has.
     pub fn fresh(&mut self, op: &str) -> String {
         self.counter += 1;
@@ -48,10 +65,64 @@ impl Nodes {
         self.nodes[to..].rotate_right(moved);
     }
 
-    /// A constant tensor under this name.
+    /// A constant tensor under this name, of the numbers that are computed with.
     pub fn constant(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
+        match self.precision {
+            Precision::F16 => self.halves(name, shape, values),
+            Precision::F32 | Precision::F16Weights => self.floats(name, shape, values),
+        }
+    }
+
+    /// A constant tensor of float32 under this name.
+    pub fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
         self.initializers.push(messages::floats(name, shape, values));
         name.to_string()
+    }
+
+    fn halves(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
+        let bytes: Vec<u8> =
+            values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect();
+        self.initializers.push(messages::tensor(name, FLOAT16, shape, &bytes));
+        name.to_string()
+    }
+
+    /// A constant tensor that is stored under this name as small as the precision allows. Vectors,
+    /// which are the biases and norms, are not worth rounding.
+    pub fn weight(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
+        if self.precision != Precision::F16Weights || shape.len() < 2 {
+            return self.constant(name, shape, values);
+        }
+        let stored = self.halves(name, shape, values);
+        let name = self.fresh("weight");
+        let to = vec![int("to", FLOAT)];
+        self.casts.push(messages::node(&name, "Cast", &[&stored], &[&name], to));
+        name
+    }
+
+    /// `x`, which is float32, as what is computed with.
+    pub fn lowered(&mut self, x: &str) -> String {
+        match self.precision {
+            Precision::F16 => self.op("Cast", &[x], vec![int("to", FLOAT16)]),
+            Precision::F32 | Precision::F16Weights => x.to_string(),
+        }
+    }
+
+    /// `x`, which is what is computed with, as float32.
+    pub fn raised(&mut self, x: &str) -> String {
+        match self.precision {
+            Precision::F16 => self.op("Cast", &[x], vec![int("to", FLOAT)]),
+            Precision::F32 | Precision::F16Weights => x.to_string(),
+        }
+    }
+
+    /// Names a result, as float32.
+    pub fn result(&mut self, x: &str, name: &str) {
+        match self.precision {
+            Precision::F16 => self.node("Cast", &[x], &[name], vec![int("to", FLOAT)]),
+            Precision::F32 | Precision::F16Weights => {
+                self.node("Identity", &[x], &[name], Vec::new());
+            }
+        }
     }
 
     /// A constant vector of equal values; the same one whenever asked for again.
@@ -87,6 +158,7 @@ impl Nodes {
     /// The GraphProto with these inputs and this output, values of the graph.
     pub fn into_graph(self, inputs: Vec<Message>, output: Message) -> Message {
         Message::default()
+            .messages(GRAPH_NODE, self.casts)
             .messages(GRAPH_NODE, self.nodes)
             .text(2, "unet")
             .messages(GRAPH_INITIALIZER, self.initializers)

@@ -12,7 +12,7 @@ use ddpm::sampler::{Sampler, SamplerConfig};
 
 use super::images::{Images, Shape};
 use crate::config::Config;
-use crate::export::model_bytes;
+use crate::export::{Precision, model_bytes};
 use crate::forward::BurnDenoiser;
 use crate::parameters::Parameters;
 
@@ -73,7 +73,7 @@ impl Artist {
         device: &Device,
     ) -> Result<Self> {
         let mut burn = BurnDenoiser::new(config, parameters.clone(), device.clone())?;
-        let bytes = model_bytes(config, parameters, &mut burn)?;
+        let bytes = model_bytes(config, parameters, Precision::F32, &mut burn)?;
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let options = OnnxOptions { threads, ..OnnxOptions::default() };
         let (denoiser, runtime): (Box<dyn Denoiser>, _) =

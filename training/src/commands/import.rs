@@ -1,0 +1,25 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use clap::Args;
+use ddpm_train::import;
+
+/// Make a checkpoint of a UNet2DModel of diffusers: to sample from, to export, to fit --from.
+#[derive(Args)]
+pub struct Import {
+    /// A folder with config.json and diffusion_pytorch_model.safetensors, or that of a pipeline.
+    folder: PathBuf,
+    /// The checkpoint, safetensors. Beside it comes a configuration to train it with, TOML.
+    #[arg(short, long)]
+    out: PathBuf,
+}
+
+impl Import {
+    pub fn run(self, device: &Device) -> Result<ExitCode> {
+        let written = import::write(&self.out, &import::import(&self.folder, device)?, device)?;
+        eprintln!("wrote {} and {}", self.out.display(), written.display());
+        Ok(ExitCode::SUCCESS)
+    }
+}
