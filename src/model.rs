@@ -35,6 +35,10 @@ pub struct ModelConfig {
     pub gives_variance: bool,
     /// The classes it is conditioned on, where it is.
     pub classes: Option<Classes>,
+    /// Whether DDIM takes epsilon from x_0 after thresholding unless a run says otherwise (see
+    /// [`SamplerConfig::clipped_epsilon`]). Guidance pushes x_0 far out of its range, and an epsilon
+    /// that does not belong to the x_0 that is kept leads away from the class.
+    pub clipped_epsilon: bool,
     /// How it is sampled unless a run says otherwise.
     pub sampler: SamplerConfig,
 }
@@ -66,6 +70,7 @@ impl ModelConfig {
             rescale_betas_zero_snr: false,
             gives_variance: false,
             classes: None,
+            clipped_epsilon: false,
             sampler: SamplerConfig::default(),
         }
     }
@@ -142,7 +147,10 @@ impl ModelConfig {
     /// The model's own sampler config with this sampler and so many steps; settings that the sampler
     /// has no use for are left out.
     pub fn sampler_config(&self, kind: Sampler, steps: usize) -> SamplerConfig {
-        SamplerConfig { steps, ..self.sampler.with_kind(kind) }
+        let own = self.sampler.with_kind(kind);
+        let clipped_epsilon =
+            own.clipped_epsilon || (self.clipped_epsilon && kind == Sampler::Ddim);
+        SamplerConfig { steps, clipped_epsilon, ..own }
     }
 }
 
@@ -333,5 +341,9 @@ mod tests {
         assert_eq!(config.variance_type, VarianceType::FixedLarge);
         config.validate().unwrap();
         assert_eq!(model.sampler_config(Sampler::Unipc, 7).order, Some(3));
+        assert!(!config.clipped_epsilon);
+        model.clipped_epsilon = true;
+        assert!(model.sampler_config(Sampler::Ddim, 7).clipped_epsilon);
+        model.sampler_config(Sampler::Ddpm, 7).validate().unwrap();
     }
 }

@@ -43,6 +43,7 @@ pub(super) struct Metadata {
     pub(super) rescale_betas_zero_snr: Option<bool>,
     pub(super) variance_type: Option<VarianceType>,
     pub(super) thresholding: Option<Thresholding>,
+    pub(super) clipped_epsilon: Option<bool>,
     pub(super) width: Option<usize>,
     pub(super) height: Option<usize>,
     pub(super) color: Option<Color>,
@@ -89,6 +90,9 @@ impl Metadata {
                         Some(entry.parse(&format!("one of {}", names.join(", ")))?);
                 }
                 "clip_sample_range" => found.thresholding = Some(entry.clip()?),
+                "clipped_epsilon" => {
+                    found.clipped_epsilon = Some(entry.parse("true or false")?);
+                }
                 "width" => found.width = Some(entry.integer(super::roles::MAX_SIDE)?),
                 "height" => found.height = Some(entry.integer(super::roles::MAX_SIDE)?),
                 "color" => found.color = Some(entry.parse("gray, rgb or rgba")?),
@@ -213,6 +217,7 @@ mod tests {
             ("ddpm.rescale_betas_zero_snr", "true"),
             ("ddpm.variance_type", "fixed_large"),
             ("ddpm.clip_sample_range", "none"),
+            ("ddpm.clipped_epsilon", "true"),
             ("ddpm.width", "24"),
             ("ddpm.height", "16"),
             ("ddpm.color", "rgba"),
@@ -230,6 +235,7 @@ mod tests {
             rescale_betas_zero_snr: Some(true),
             variance_type: Some(VarianceType::FixedLarge),
             thresholding: Some(Thresholding::Off),
+            clipped_epsilon: Some(true),
             width: Some(24),
             height: Some(16),
             color: Some(Color::Rgba),
@@ -268,6 +274,7 @@ mod tests {
             ("ddpm.num_train_timesteps", "0", "an integer from 1"),
             ("ddpm.num_train_timesteps", "-1", "an integer from 1"),
             ("ddpm.rescale_betas_zero_snr", "yes", "true or false"),
+            ("ddpm.clipped_epsilon", "1", "true or false"),
             ("ddpm.variance_type", "junk", "one of fixed_small, fixed_small_log, fixed_large"),
             ("ddpm.clip_sample_range", "0", "none or a finite number above 0"),
             ("ddpm.clip_sample_range", "inf", "none or a finite number above 0"),

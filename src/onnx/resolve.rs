@@ -153,6 +153,8 @@ impl Sources<'_> {
             rescale_betas_zero_snr,
             gives_variance,
             classes: facts.classes,
+            // A scheduler config has no key for it: diffusers' DDIM keeps epsilon as it is.
+            clipped_epsilon: self.scheduler.is_none() && metadata.clipped_epsilon == Some(true),
             sampler: SamplerConfig {
                 steps: default_steps(&sampler, num_train_timesteps),
                 ..sampler

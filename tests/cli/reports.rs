@@ -15,7 +15,7 @@ fn info_says_what_the_file_says_and_nothing_is_a_default_then() {
     let info = command("info", &portraits, "--json", None).json();
     let expected = json!({
         "channels": 3, "height": 16, "width": 16, "color": "rgb", "prediction_type": "epsilon",
-        "output_channels": 3, "gives_variance": false, "classes": null,
+        "output_channels": 3, "gives_variance": false, "classes": null, "clipped_epsilon": false,
         "noise_schedule": {
             "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02,
             "num_train_timesteps": 1000, "rescale_betas_zero_snr": false,

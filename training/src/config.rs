@@ -247,6 +247,8 @@ impl Config {
             rescale_betas_zero_snr: d.rescale_betas_zero_snr,
             classes: (classes > 0)
                 .then(|| Classes { count: Some(classes), null: self.null_label() }),
+            // As good without guidance, and with it the difference between right and wrong pictures.
+            clipped_epsilon: true,
             sampler: SamplerConfig {
                 variance_type,
                 steps: defaults.sampler.steps.min(d.num_train_timesteps),

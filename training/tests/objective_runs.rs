@@ -379,7 +379,8 @@ fn engine_loads_and_samples_the_model_of_every_objective() {
             step::take(&config, &objective, &mut batches, &mut state).unwrap();
         }
         let path = folder.join("model.onnx");
-        export(&path, &config, &state.ema, Precision::F32, &device).unwrap_or_else(|e| panic!("{case}: {e:#}"));
+        export(&path, &config, &state.ema, Precision::F32, &device)
+            .unwrap_or_else(|e| panic!("{case}: {e:#}"));
         let source = ModelSource::Path(path);
         let mut exported = OnnxDenoiser::load(&source, &OnnxOptions::default()).unwrap();
         let model = config.model_config().unwrap();

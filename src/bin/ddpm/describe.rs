@@ -104,6 +104,7 @@ pub fn model(config: &ModelConfig) -> Value {
         "classes": config.classes.map(|Classes { count, null: no_class }| {
             json!({ "count": count, "null": no_class })
         }),
+        "clipped_epsilon": config.clipped_epsilon,
         "noise_schedule": {
             "beta_schedule": config.beta_schedule.name(),
             "beta_start": ends.map(|(start, _)| start),

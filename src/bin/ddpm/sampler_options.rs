@@ -77,9 +77,9 @@ pub struct SamplerOptions {
     /// The largest value that dynamic thresholding scales down
     #[arg(long, value_name = "MAX", requires = "dynamic_threshold", default_value_t = 1.0)]
     sample_max_value: f64,
-    /// DDIM: epsilon is taken from the picture after it was clipped
-    #[arg(long)]
-    clipped_epsilon: bool,
+    /// DDIM: epsilon is taken from the picture after it was clipped, or is not
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    clipped_epsilon: Option<bool>,
     /// The variance of DDPM's steps
     #[arg(long, value_name = "TYPE", value_parser = named(VarianceType::ALL.map(VarianceType::name), VarianceType::from_str))]
     variance: Option<VarianceType>,
@@ -133,7 +133,7 @@ impl SamplerOptions {
         config.fractional_timesteps &= !self.whole_timesteps;
         config.lower_order_final &= !self.no_lower_order_final;
         config.euler_at_final |= self.euler_at_final;
-        config.clipped_epsilon |= self.clipped_epsilon;
+        config.clipped_epsilon = self.clipped_epsilon.unwrap_or(config.clipped_epsilon);
         config.final_alpha = self.final_alpha.unwrap_or(config.final_alpha);
         config.thresholding = self.clip.unwrap_or(config.thresholding);
         if let Some(ratio) = self.dynamic_threshold {
@@ -170,7 +170,7 @@ impl SamplerOptions {
             ("solver_type", name(self.solver_type.map(SolverType::name))),
             ("no_lower_order_final", flag(self.no_lower_order_final)),
             ("euler_at_final", flag(self.euler_at_final)),
-            ("clipped_epsilon", flag(self.clipped_epsilon)),
+            ("clipped_epsilon", self.clipped_epsilon.map(|is_on| is_on.to_string())),
             ("variance", name(self.variance.map(VarianceType::name))),
             ("final_alpha", self.final_alpha.map(|alpha| format!("{alpha:?}").to_lowercase())),
             ("original_steps", number(self.original_steps)),

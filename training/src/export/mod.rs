@@ -121,6 +121,7 @@ fn metadata(
         ("rescale_betas_zero_snr", model.rescale_betas_zero_snr.to_string()),
         ("variance_type", model.sampler.variance_type.name().to_string()),
         ("clip_sample_range", clip_sample_range(model)?),
+        ("clipped_epsilon", model.clipped_epsilon.to_string()),
         ("width", model.width.to_string()),
         ("height", model.height.to_string()),
         ("color", model.color.name().to_string()),
