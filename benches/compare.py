@@ -149,6 +149,26 @@ def net_size(model):
     return {"portraits": 16, "cifar": 32}[model]
 
 
+def process(model):
+    """The forward process, in diffusers' words; and whether DDIM takes epsilon from the clipped picture."""
+    if model == "cifar":
+        return {"prediction_type": "epsilon", "beta_schedule": "linear"}, False
+    config = tomllib.loads((ROOT / "training/configs/portraits.toml").read_text())["diffusion"]
+    return {key: config[key] for key in ("prediction_type", "beta_schedule")}, True
+
+
+def alphas_cumprod(beta_schedule):
+    import numpy as np
+
+    if beta_schedule == "linear":
+        betas = np.linspace(1e-4, 0.02, TRAIN_STEPS, dtype=np.float64)
+    else:
+        assert beta_schedule == "squaredcos_cap_v2", beta_schedule
+        bar = np.cos((np.arange(TRAIN_STEPS + 1) / TRAIN_STEPS + 0.008) / 1.008 * np.pi / 2) ** 2
+        betas = np.minimum(1 - bar[1:] / bar[:-1], 0.999)
+    return np.cumprod(1.0 - betas).tolist()
+
+
 def timesteps():
     """"leading", as both papers' samplers have it."""
     return [TRAIN_STEPS // STEPS * i for i in reversed(range(STEPS))]
@@ -280,18 +300,27 @@ def worker_onnxruntime(model, onnx_file, threads):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(onnx_file, options, providers=["CPUExecutionProvider"])
-    alphas = np.cumprod(1.0 - np.linspace(1e-4, 0.02, TRAIN_STEPS, dtype=np.float64)).tolist()
+    made_by, clipped_epsilon = process(model)
+    is_v = made_by["prediction_type"] == "v_prediction"
+    alphas = alphas_cumprod(made_by["beta_schedule"])
     watch, size = Stopwatch(), net_size(model)
     noises = [step_noise(row, size) for row in range(STEPS)]
     for sampler in SAMPLERS:
         x, visited = start_noise(size), timesteps()
         for row, t in enumerate(visited):
             start = time.perf_counter()
-            epsilon = session.run(None, {"sample": x, "timestep": np.array([t])})[0]
+            output = session.run(None, {"sample": x, "timestep": np.array([t])})[0]
             a, last = alphas[t], row + 1 == STEPS
             before = 1.0 if last else alphas[visited[row + 1]]
-            x0 = np.clip((x - (1 - a) ** 0.5 * epsilon) / a**0.5, -1, 1)
+            if is_v:
+                x0 = a**0.5 * x - (1 - a) ** 0.5 * output
+                epsilon = a**0.5 * output + (1 - a) ** 0.5 * x
+            else:
+                x0, epsilon = (x - (1 - a) ** 0.5 * output) / a**0.5, output
+            x0 = np.clip(x0, -1, 1)
             if sampler == "ddim":
+                if clipped_epsilon:
+                    epsilon = (x - a**0.5 * x0) / (1 - a) ** 0.5
                 x = before**0.5 * x0 + (1 - before) ** 0.5 * epsilon
             else:
                 beta = 1 - a / before
@@ -322,13 +351,17 @@ def worker_diffusers(model, weights_file, threads, channels_last=False, compiled
     scheduling_ddpm.randn_tensor = lambda *_, **__: noises[row]
     for sampler in SAMPLERS:
         kind = {"ddim": diffusers.DDIMScheduler, "ddpm": diffusers.DDPMScheduler}[sampler]
-        scheduler = kind(timestep_spacing="leading", beta_start=1e-4, beta_end=0.02, clip_sample=True)
+        made_by, clipped_epsilon = process(model)
+        options = {"use_clipped_model_output": True} if clipped_epsilon and sampler == "ddim" else {}
+        scheduler = kind(
+            timestep_spacing="leading", beta_start=1e-4, beta_end=0.02, clip_sample=True, **made_by
+        )
         scheduler.set_timesteps(STEPS)
         x = torch.from_numpy(start_noise(size)).to(memory_format=layout)
         with torch.inference_mode():
             for row, t in enumerate(scheduler.timesteps):
                 start = time.perf_counter()
-                found = scheduler.step(run(x, t.reshape(1)), t, x)
+                found = scheduler.step(run(x, t.reshape(1)), t, x, **options)
                 x = found.prev_sample
                 watch.seconds[sampler].append(time.perf_counter() - start)
                 if row == 0:

@@ -117,7 +117,7 @@ fn the_shipped_model_is_sound() {
     assert_eq!(done.code, 0, "{done:?}");
     assert!(done.stdout.contains("\n  no faults, no warnings; "), "{}", done.stdout);
     for part in
-        ["opset 17 by ddpm-train", "the output is epsilon; ", "none of the common schedules"]
+        ["opset 17 by ddpm-train", "the output is v_prediction; ", "none of the common schedules"]
     {
         assert!(done.stdout.contains(part), "{part}: {}", done.stdout);
     }

@@ -14,10 +14,10 @@ fn info_says_what_the_file_says_and_nothing_is_a_default_then() {
     let portraits = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/portraits.onnx");
     let info = command("info", &portraits, "--json", None).json();
     let expected = json!({
-        "channels": 3, "height": 16, "width": 16, "color": "rgb", "prediction_type": "epsilon",
-        "output_channels": 3, "gives_variance": false, "classes": null, "clipped_epsilon": false,
+        "channels": 3, "height": 16, "width": 16, "color": "rgb", "prediction_type": "v_prediction",
+        "output_channels": 3, "gives_variance": false, "classes": null, "clipped_epsilon": true,
         "noise_schedule": {
-            "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02,
+            "beta_schedule": "squaredcos_cap_v2", "beta_start": null, "beta_end": null,
             "num_train_timesteps": 1000, "rescale_betas_zero_snr": false,
         },
     });

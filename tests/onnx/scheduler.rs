@@ -180,6 +180,19 @@ fn the_scheduler_config_comes_before_the_metadata_with_a_warning_where_they_diff
 }
 
 #[test]
+fn ddim_of_the_shipped_model_takes_clipped_epsilon_but_not_as_diffusers() {
+    let loads = [(&[][..], true), (&[("scheduler_config.json", SCHEDULER)][..], false)];
+    for (files, expected) in loads {
+        let portraits = "../../assets/portraits";
+        let (loaded, _) =
+            load_beside("clipped", portraits, "model.onnx", files, ModelOverrides::default());
+        let loaded = loaded.unwrap();
+        let ddim = loaded.config().sampler_config(Sampler::Ddim, 10);
+        assert_eq!(ddim.clipped_epsilon, expected, "{files:?}");
+    }
+}
+
+#[test]
 fn the_metadata_comes_before_the_defaults_of_the_scheduler_class() {
     let files = [("scheduler_config.json", r#"{"_class_name": "DDIMScheduler"}"#)];
     let (loaded, seen) =

@@ -36,7 +36,12 @@ pub struct Config {
 pub struct DiffusionConfig {
     pub prediction_type: String,
     pub beta_schedule: String,
+    /// Of linear, scaled_linear and sigmoid; the others have no use for it. Left out: 1e-4, the DDPM
+    /// paper's.
+    #[serde(default = "beta_start")]
     pub beta_start: f64,
+    /// As `beta_start`. Left out: 0.02.
+    #[serde(default = "beta_end")]
     pub beta_end: f64,
     pub num_train_timesteps: usize,
     /// fixed_small (the default), fixed_large, or learned_range or learned: then the network has twice
@@ -46,6 +51,14 @@ pub struct DiffusionConfig {
     /// Whether the betas are rescaled to end in pure noise (Lin et al. 2024, algorithm 1).
     #[serde(default)]
     pub rescale_betas_zero_snr: bool,
+}
+
+fn beta_start() -> f64 {
+    1e-4
+}
+
+fn beta_end() -> f64 {
+    0.02
 }
 
 fn fixed_small() -> String {
