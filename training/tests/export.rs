@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use common::{folder, write_run};
 use ddpm::model::Denoiser;
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions};
@@ -268,5 +268,30 @@ fn verification_sees_a_single_changed_weight() {
         changed.tensors_mut()[index] = tensor;
         let message = ddpm_train::export::verify(&bytes, Precision::F32, &mut denoiser(changed));
         assert!(message.is_err(), "a change of {name} was not seen");
+    }
+}
+
+#[test]
+fn verification_looks_at_every_label_and_at_none_of_them() {
+    let (_, mut config) = config("export_labels", |_| {});
+    config.data.class_names = (0..10).map(|class| class.to_string()).collect();
+    let parameters = weights(&config, 8);
+    let denoiser =
+        |parameters: Parameters| BurnDenoiser::new(&config, parameters, Device::flex()).unwrap();
+    let mut trained = denoiser(parameters.clone());
+    let bytes = ddpm_train::export::model_bytes(&config, &parameters, Precision::F32, &mut trained)
+        .unwrap();
+    ddpm_train::export::verify(&bytes, Precision::F32, &mut trained).unwrap();
+    let table = parameters.specs().iter().position(|spec| spec.name == "label.weight").unwrap();
+    let width = parameters.specs()[table].shape[1];
+    // Ten classes, and the row for none of them.
+    for row in 0..11 {
+        let factors: Vec<f32> =
+            (0..11 * width).map(|i| if i / width == row { 1.05 } else { 1.0 }).collect();
+        let factors = Tensor::<1>::from_data(factors.as_slice(), &Device::flex());
+        let mut changed = parameters.clone();
+        changed.tensors_mut()[table] = parameters.tensors()[table].clone() * factors;
+        let message = ddpm_train::export::verify(&bytes, Precision::F32, &mut denoiser(changed));
+        assert!(message.is_err(), "a change of row {row} was not seen");
     }
 }

@@ -146,27 +146,36 @@ fn clip_sample_range(model: &ModelConfig) -> Result<String> {
 /// an untrained network is.
 fn golden(model: &ModelConfig, trained: &mut dyn Denoiser) -> Result<Option<String>> {
     let timestep = model.num_train_timesteps / 2;
-    let out = predict(trained, 0, &[timestep as f64])?;
+    let out = predict(trained, 0, &[timestep as f64], 0)?;
     let squares: f64 = out.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
     let mean_square = squares / out.len() as f64;
     let entry = serde_json::json!({ "seed": 0, "timestep": timestep, "mean_square": mean_square });
     Ok((mean_square > 0.0).then(|| entry.to_string()))
 }
 
-/// The output for normal noise of `seed`, one item for each timestep; item i has label i, counted
-/// round the classes and what stands for none of them.
-fn predict(denoiser: &mut dyn Denoiser, seed: u64, timesteps: &[f64]) -> Result<Vec<f32>> {
+/// The rows of a model's table of labels: its classes, and what stands for none of them.
+fn label_rows(model: &ModelConfig) -> usize {
+    match model.classes {
+        Some(Classes { count: Some(count), null }) => count + usize::from(null.is_some()),
+        _ => 0,
+    }
+}
+
+/// The output for normal noise of `seed`, one item for each timestep; item i has label `first` + i,
+/// counted round.
+fn predict(
+    denoiser: &mut dyn Denoiser,
+    seed: u64,
+    timesteps: &[f64],
+    first: usize,
+) -> Result<Vec<f32>> {
     let model = denoiser.config();
     let shape = (timesteps.len(), model.channels, model.height, model.width);
     let mut sample = Array4::zeros(shape);
     let mut out = Array4::zeros((shape.0, model.output_channels(), shape.2, shape.3));
-    let labels: Vec<i64> = match model.classes {
-        Some(Classes { count: Some(count), null }) => {
-            let rows = count as i64 + i64::from(null.is_some());
-            (0..timesteps.len() as i64).map(|i| i % rows).collect()
-        }
-        _ => Vec::new(),
-    };
+    let rows = label_rows(model);
+    let count = if rows > 0 { timesteps.len() } else { 0 };
+    let labels: Vec<i64> = (first..first + count).map(|label| (label % rows) as i64).collect();
     if let Some(values) = sample.as_slice_mut() {
         rng::fill_standard_normal(seed, Purpose::InitialNoise, 0, values);
     }
@@ -174,7 +183,8 @@ fn predict(denoiser: &mut dyn Denoiser, seed: u64, timesteps: &[f64]) -> Result<
     Ok(out.into_raw_vec_and_offset().0)
 }
 
-/// Compares ONNX Runtime with the trained network on noise, at several timesteps and batch sizes.
+/// Compares ONNX Runtime with the trained network on noise, at several timesteps and batch sizes, and with
+/// every label.
 pub fn verify(bytes: &[u8], precision: Precision, trained: &mut dyn Denoiser) -> Result<Verified> {
     let tolerance = precision.tolerance();
     let options = OnnxOptions { provider: Provider::Cpu, ..OnnxOptions::default() };
@@ -182,15 +192,14 @@ pub fn verify(bytes: &[u8], precision: Precision, trained: &mut dyn Denoiser) ->
     let mut exported =
         OnnxDenoiser::load(&source, &options).context("ONNX Runtime does not load the export")?;
     let last = (trained.config().num_train_timesteps - 1) as f64;
-    let batches: [Vec<f64>; 3] = [
-        vec![last],
-        vec![0.0, (last / 2.0).floor(), last],
-        (0..8).map(|i| (last * f64::from(i) / 7.0).floor()).collect(),
-    ];
+    let eight: Vec<f64> = (0..8).map(|i| (last * f64::from(i) / 7.0).floor()).collect();
+    let mut batches = vec![(vec![last], 0), (vec![0.0, (last / 2.0).floor(), last], 0)];
+    let rows = label_rows(trained.config()).max(1);
+    batches.extend((0..rows).step_by(eight.len()).map(|first| (eight.clone(), first)));
     let mut verified = Verified { worst: 0.0, values: 0, bytes: bytes.len() };
-    for (seed, timesteps) in batches.iter().enumerate() {
-        let expected = predict(trained, seed as u64, timesteps)?;
-        let found = predict(&mut exported, seed as u64, timesteps)?;
+    for (seed, (timesteps, first)) in batches.iter().enumerate() {
+        let expected = predict(trained, seed as u64, timesteps, *first)?;
+        let found = predict(&mut exported, seed as u64, timesteps, *first)?;
         let item = expected.len() / timesteps.len();
         for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
             let difference = (found - expected).abs();
