@@ -260,7 +260,7 @@ impl Config {
             rescale_betas_zero_snr: d.rescale_betas_zero_snr,
             classes: (classes > 0)
                 .then(|| Classes { count: Some(classes), null: self.null_label() }),
-            // As good without guidance, and with it the difference between right and wrong pictures.
+            // Better, and under guidance what makes pictures right: docs/results.md.
             clipped_epsilon: true,
             sampler: SamplerConfig {
                 variance_type,

@@ -131,7 +131,7 @@ pub struct EvalArgs {
     #[arg(
         long,
         value_delimiter = ',',
-        default_values = ["ddim", "ddpm", "dpmpp-2m", "unipc", "euler-a"]
+        default_values = ["ddim", "ddpm", "dpmpp-2m", "unipc"]
     )]
     samplers: Vec<String>,
     /// Steps that they are compared at, with a comma between; 5,10,20,50,100 if not given.
