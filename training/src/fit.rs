@@ -6,7 +6,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 
 use crate::batches::Batches;
@@ -52,6 +52,7 @@ pub fn read_data(config: &Config) -> Result<(Config, Dataset)> {
 /// that diverges, ends with advice. The checkpoint in the folder is then the last that was good.
 pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
     let files = RunFiles { folder: config.out.clone() };
+    refuse_among_pictures(config)?;
     let (config, data) = &read_data(config)?;
     for note in data.notes() {
         eprintln!("{note}");
@@ -134,6 +135,23 @@ pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
         }
         run.step(gradient)?;
     }
+}
+
+/// What a run writes would be read as pictures when it goes on.
+fn refuse_among_pictures(config: &Config) -> Result<()> {
+    let Some(pictures) = config.data.folder.as_deref().and_then(|it| fs::canonicalize(it).ok())
+    else {
+        return Ok(());
+    };
+    let out = std::path::absolute(&config.out)?;
+    let place = out.ancestors().find_map(|folder| fs::canonicalize(folder).ok());
+    ensure!(
+        place.is_none_or(|place| !place.starts_with(&pictures)),
+        "{} lies among the pictures of {}; choose another place with out or --out",
+        config.out.display(),
+        pictures.display()
+    );
+    Ok(())
 }
 
 fn make_folder(files: &RunFiles) -> Result<()> {

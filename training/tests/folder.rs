@@ -5,9 +5,9 @@ mod common;
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
-use std::process::Command;
 
 use common::jpeg::Jpeg;
+use common::program::{refuse, succeed};
 use common::{folder, png_bytes, with_png_size, write_run};
 use ddpm_train::config::DataConfig;
 use ddpm_train::data::Dataset;
@@ -466,17 +466,6 @@ fn fit_trains_on_a_folder_of_three_pictures() {
     write(&folder.join("pictures/b.webp"), encode(picture, ImageFormat::WebP));
     write(&folder.join("pictures/c/c.jpg"), Jpeg::default().row(&[&[30], &[220]]));
     write(&folder.join("pictures/broken.jpg"), [0xff, 0xd8, 0xff]);
-    let fit = |config: &Path, arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_ddpm-train"))
-            .args(["fit", "--config"])
-            .arg(config)
-            .args(arguments)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{text}");
-        text
-    };
     let run = |flip: bool, shift: usize, brightness: f64| {
         let _ = fs::remove_dir_all(folder.join("out"));
         let config = write_run(&folder, 1, |c| {
@@ -486,7 +475,7 @@ fn fit_trains_on_a_folder_of_three_pictures() {
             c.data.jitter.brightness = brightness;
             c.train.steps = 2;
         });
-        let text = fit(&config, &[]);
+        let text = succeed(&config, &[]);
         assert!(text.contains("broken.jpg: damaged") && text.contains("3 images of 8x8"), "{text}");
         read_losses(&folder.join("out/loss.csv")).unwrap()
     };
@@ -500,8 +489,28 @@ fn fit_trains_on_a_folder_of_three_pictures() {
 
     // Resumed, it says so where the pictures are not those of the checkpoint.
     let config = folder.join("config.toml");
-    assert!(!fit(&config, &["--resume"]).contains("the images were others"));
+    assert!(!succeed(&config, &["--resume"]).contains("the images were others"));
     write(&folder.join("pictures/d.png"), gray_png(40));
-    let text = fit(&config, &["--resume"]);
+    let text = succeed(&config, &["--resume"]);
     assert!(text.contains("the images were others (3 images, "), "{text}");
+}
+
+#[test]
+fn run_does_not_write_among_its_pictures() {
+    let folder = folder("folder_among");
+    fs::create_dir_all(folder.join("pictures")).unwrap();
+    write(&folder.join("pictures/a.png"), gray_png(40));
+    let config = write_run(&folder, 1, |c| {
+        c.data.sheet = None;
+        c.data.folder = Some("pictures".into());
+        c.train.steps = 1;
+    });
+    for out in ["pictures", "pictures/new/out", "new/../pictures/out"] {
+        fs::create_dir_all(folder.join("new")).unwrap();
+        let out = folder.join(out);
+        let text = refuse(&config, &["--out", out.to_str().unwrap()]);
+        assert!(text.contains("lies among the pictures of "), "{text}");
+    }
+    assert_eq!(fs::read_dir(folder.join("pictures")).unwrap().count(), 1);
+    succeed(&config, &["--out", folder.join("pictures_out").to_str().unwrap()]);
 }
