@@ -35,9 +35,10 @@ fn half_of_a_directed_picture_is_there_about_half_way() {
     let engine = Engine::new(EngineConfig { model: portraits.into(), ..config("lin") }).unwrap();
     assert!(engine.wait(None).unwrap());
     for (kind, preview, plain) in [
-        // With equal timesteps a sample settles at the end, a prediction stands at the start.
-        (Sampler::Ddim, Preview::Sample, 23..=30),
-        (Sampler::Ddpm, Preview::Sample, 23..=30),
+        // With equal timesteps of a cosine schedule half of a sample is there after two thirds of them; a
+        // prediction stands at the start.
+        (Sampler::Ddim, Preview::Sample, 19..=22),
+        (Sampler::Ddpm, Preview::Sample, 19..=22),
         (Sampler::Dpmpp, Preview::PredOriginalSample, 0..=10),
     ] {
         let half = |director| {
@@ -47,6 +48,6 @@ fn half_of_a_directed_picture_is_there_about_half_way() {
         // A quarter of the timesteps is spread evenly, and no two pictures appear alike.
         let (found, directed) = (half(false), half(true));
         assert!(plain.contains(&found), "{kind} {preview:?}: plainly after {found} of 30 steps");
-        assert!((11..=21).contains(&directed), "{kind} {preview:?}: after {directed} of 30 steps");
+        assert!((12..=18).contains(&directed), "{kind} {preview:?}: after {directed} of 30 steps");
     }
 }

@@ -86,7 +86,7 @@ fn new_configuration_trains_and_is_exported_with_classes_and_alpha() {
     let (config, said) = written(&folder);
     for part in [
         "18 pictures, pixel art of 16x12 pixels, enlarged 3 times, with transparency",
-        "1 files cannot be used",
+        "1 file cannot be used",
         "folders: cat (9), dog (9)",
         "a model of 16x12 rgba",
     ] {

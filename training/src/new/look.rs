@@ -140,7 +140,8 @@ impl Survey {
             text += ", with transparency";
         }
         if self.bad > 0 {
-            text += &format!("; {} files cannot be used, `fit` names them", self.bad);
+            let files = if self.bad == 1 { "file" } else { "files" };
+            text += &format!("; {} {files} cannot be used, `fit` names what is wrong", self.bad);
         }
         text
     }
