@@ -22,7 +22,7 @@ INCLUDES := -Iinclude -Ibindings/cpp -Itests/c
 LINK := -L$(RELEASE) -lddpm -Wl,-rpath,$(abspath $(RELEASE)) -lpthread -ldl -lm
 HELPERS := examples/common/film.c examples/common/frame_clock.c examples/common/png.c
 
-.PHONY: help demo test check format lint hosts header doc deny loom bench soak sanitize valgrind fetch fetch-cuda clean
+.PHONY: help demo test test-gpu check format lint hosts header doc deny loom bench soak sanitize valgrind fetch fetch-cuda clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -35,6 +35,9 @@ demo: fetch ## build everything and watch a picture appear; names the pictures i
 
 test: fetch ## all tests: the crates, and C and C++ hosts of the library
 	$(CARGO) test --workspace $(TEST_OPTIONS)
+
+test-gpu: fetch ## training on a GPU (Vulkan, Metal or DirectX 12) beside the CPU; a software driver will do
+	$(CARGO) test -p ddpm-train --features wgpu --test gpu $(TEST_OPTIONS)
 
 check: lint hosts doc deny test ## what has to pass before a push
 

@@ -78,6 +78,11 @@ impl<'a> Batches<'a> {
         })
     }
 
+    /// Where the tensors are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Part `part`, of `train.accumulate`, of the images of step `step`, `train.batch` of them:
     /// x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise (DDPM eq. 4).
     pub fn batch(&mut self, step: usize, part: usize) -> Result<Batch> {

@@ -13,6 +13,7 @@ use crate::batches::Batches;
 use crate::checkpoint;
 use crate::config::Config;
 use crate::data::Dataset;
+use crate::device;
 use crate::divergence::{self, Divergence};
 use crate::interrupt::Interrupt;
 use crate::loss_log::{LossLog, Row};
@@ -65,11 +66,12 @@ pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
         eprintln!("{note}");
     }
     eprintln!(
-        "{} images of {}x{}; {} weights; step {} of {}; writing to {}",
+        "{} images of {}x{}; {} weights; on {}; step {} of {}; writing to {}",
         data.len(),
         config.data.width,
         config.data.height,
         state.parameters.count(),
+        device::name(device),
         state.step,
         config.train.steps,
         files.folder.display()

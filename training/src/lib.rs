@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod curves;
 pub mod data;
+pub mod device;
 pub mod divergence;
 pub mod export;
 pub mod fit;

@@ -6,8 +6,8 @@ mod judge_command;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use burn::tensor::Device;
 use clap::{Parser, Subcommand};
+use ddpm_train::device::{self, Choice};
 use ddpm_train::ops;
 use judge_command::{ClassifierArgs, EvalArgs};
 
@@ -18,6 +18,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
+    /// What to compute on: cpu, gpu, or gpu:N by number. The default is the GPU in a program that was built for
+    /// one, with --features wgpu or cuda. `export` and `import` always use the CPU.
+    #[arg(long, global = true, default_value_t)]
+    device: device::Choice,
     #[command(subcommand)]
     command: Command,
 }
@@ -40,8 +44,15 @@ enum Command {
     Time(commands::time::Time),
 }
 
-fn run(command: Command) -> Result<ExitCode> {
-    let device = &Device::flex();
+fn run(Cli { device: choice, command }: Cli) -> Result<ExitCode> {
+    // A GPU is not opened for what does not use it.
+    let choice = match command {
+        Command::Export(_) | Command::Import(_) | Command::New(_) | Command::Noise(_) => {
+            Choice::Cpu
+        }
+        _ => choice,
+    };
+    let device = &device::open(choice)?;
     match command {
         Command::New(command) => command.run(),
         Command::Fit(command) => command.run(device),
@@ -58,7 +69,7 @@ fn run(command: Command) -> Result<ExitCode> {
 
 fn main() -> ExitCode {
     ops::memory::keep_freed_memory();
-    match run(Cli::parse().command) {
+    match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ddpm-train: {error:#}");

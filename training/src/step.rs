@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::batches::{Batch, Batches};
 use crate::config::Config;
+use crate::device;
 use crate::divergence;
 use crate::fit::read_data;
 use crate::objective::{Loss, Objective};
@@ -28,8 +29,8 @@ pub struct Gradient {
 
 /// Computes it for step `step` at the weights `parameters`.
 ///
-/// Every thread of the current rayon pool computes a share of each batch by itself: so they meet once
-/// a batch, not in every operation.
+/// On the CPU every thread of the current rayon pool computes a share of each batch by itself: so they
+/// meet once a batch, not in every operation.
 pub fn gradient(
     config: &Config,
     objective: &Objective,
@@ -38,10 +39,11 @@ pub fn gradient(
     parameters: &Parameters,
 ) -> Result<Gradient> {
     let images = config.train.batch * config.train.accumulate;
+    let threads = device::threads(batches.device());
     let mut sum = Gradient::default();
     for part in 0..config.train.accumulate {
         let batch = batches.batch(step, part)?;
-        let shares = workers::each_share(batch.len(), |items| {
+        let shares = workers::each_share(batch.len(), threads, |items| {
             let weight = items.len() as f64 / images as f64;
             Gradient::of(objective, parameters, &batch.slice(items), weight)
         })?;

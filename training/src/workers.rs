@@ -14,16 +14,17 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 /// Pools of one thread, kept from batch to batch: a thread has its own memory to work with.
 static POOLS: Mutex<Vec<ThreadPool>> = Mutex::new(Vec::new());
 
-/// Calls `compute` for shares of `items` items, one for each thread of the current rayon pool where
-/// there are as many items, at the same time. Returns what they gave, in the order of the items; blocks
+/// Calls `compute` for shares of `items` items, at the same time, one for each of `threads` threads where
+/// there are as many items. Returns what they gave, in the order of the items; blocks
 /// until all are done.
 ///
 /// Errors: where a thread cannot be started. A panic of `compute` goes on in the caller.
 pub fn each_share<T: Send>(
     items: usize,
+    threads: usize,
     compute: impl Fn(Range<usize>) -> T + Sync,
 ) -> Result<Vec<T>> {
-    let count = rayon::current_num_threads().min(items).max(1);
+    let count = threads.min(items).max(1);
     if count == 1 {
         return Ok(vec![compute(0..items)]);
     }

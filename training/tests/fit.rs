@@ -382,3 +382,14 @@ fn configurations_that_cannot_work_are_refused_by_name() {
     std::fs::write(&path, text.replace("warmup_steps", "warmup_stpes")).unwrap();
     assert!(refuse(&path, &[]).contains("warmup_stpes"));
 }
+
+#[cfg(not(feature = "_gpu"))]
+#[test]
+fn program_without_gpus_says_how_one_with_them_is_built() {
+    let config = write_run(&folder("fit_device"), 5, |_| {});
+    let message = refuse(&config, &["--device", "gpu:1"]);
+    assert!(message.contains("gpu:1") && message.contains("--features wgpu"), "{message}");
+    let output = command(&config).args(["--device", "cuda"]).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && message.contains("gpu:N"), "{message}");
+}

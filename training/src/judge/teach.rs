@@ -16,6 +16,7 @@ use super::split::Split;
 use crate::config::TrainConfig;
 use crate::data::augment::View;
 use crate::data::{Dataset, Order};
+use crate::device;
 use crate::optimizer::TrainState;
 use crate::parameters::Parameters;
 use crate::step::Gradient;
@@ -274,7 +275,7 @@ fn learn(lessons: &Lessons, net: &Net, train: &Labelled, device: &Device) -> Res
     for step in 0..lessons.steps {
         let batch = batch(lessons, net, train, &mut order, step);
         let mut sum = Gradient::default();
-        let shares = workers::each_share(lessons.batch, |items| {
+        let shares = workers::each_share(lessons.batch, device::threads(device), |items| {
             batch.share(net, &state.parameters, items, device)
         })?;
         shares.into_iter().for_each(|share| sum.add(share));

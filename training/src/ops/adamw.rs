@@ -60,8 +60,9 @@ fn is_flex(slot: &Slot) -> bool {
 pub fn sum_of_squares(tensors: &[Tensor<1>]) -> f64 {
     let flat: Option<Vec<_>> = tensors.iter().map(|tensor| flex(tensor.clone())).collect();
     let Some(flat) = flat else {
-        let squares = tensors.iter().map(|t| t.clone().square().sum().into_scalar::<f32>());
-        return squares.map(f64::from).sum();
+        // One value comes back from the device, which waits for it.
+        let squares = tensors.iter().map(|tensor| tensor.clone().square().sum()).collect();
+        return f64::from(Tensor::cat(squares, 0).sum().into_scalar::<f32>());
     };
     let values = flat.iter().filter_map(|tensor| tensor.as_slice::<f32>());
     let pieces: Vec<&[f32]> = values.flat_map(|values| values.chunks(PIECE)).collect();

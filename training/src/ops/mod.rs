@@ -24,10 +24,14 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
+#[cfg(feature = "_gpu")]
+impl TrainingOps for burn::backend::Cube {}
+
 /// Backend operations behind [`conv2d`] and [`group_norm()`]. Shapes are as documented there.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Cube: cfg(feature = "_gpu"), Flex, Autodiff, Fusion: cfg(feature = "_gpu"))]
 pub trait TrainingOps: Backend {
     /// Forward pass of [`conv2d`].
+    #[fusion(default)]
     fn nhwc_conv2d(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -38,6 +42,7 @@ pub trait TrainingOps: Backend {
     }
 
     /// Gradients of [`conv2d`] with respect to input, weight and shift.
+    #[fusion(default)]
     fn nhwc_conv2d_backward(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -49,6 +54,7 @@ pub trait TrainingOps: Backend {
     }
 
     /// Forward pass of [`group_norm()`].
+    #[fusion(default)]
     fn nhwc_group_norm(
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -60,6 +66,7 @@ pub trait TrainingOps: Backend {
     }
 
     /// Gradients of [`group_norm()`] with respect to input, gamma and beta.
+    #[fusion(default)]
     fn nhwc_group_norm_backward(
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -72,11 +79,13 @@ pub trait TrainingOps: Backend {
     }
 
     /// Forward pass of [`attention()`].
+    #[fusion(default)]
     fn nhwc_attention(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {
         composed::attention::<Self>(qkv, heads)
     }
 
     /// The gradient of [`attention()`] with respect to its input.
+    #[fusion(default)]
     fn nhwc_attention_backward(
         qkv: FloatTensor<Self>,
         output_grad: FloatTensor<Self>,

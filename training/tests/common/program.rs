@@ -6,9 +6,13 @@ use std::process::{Command, Output};
 use burn::tensor::Device;
 use ddpm_train::checkpoint::Checkpoint;
 
+pub fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_ddpm-train"))
+}
+
 /// A training run of that configuration file.
 pub fn command(config: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ddpm-train"));
+    let mut command = program();
     command.args(["fit", "--config"]).arg(config);
     command
 }
