@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;
 
@@ -21,7 +21,7 @@ pub enum Choice {
 impl Default for Choice {
     /// The GPU, in a build that can use one.
     fn default() -> Self {
-        if HAS_GPU { Self::Gpu(None) } else { Self::Cpu }
+        if cfg!(feature = "_gpu") { Self::Gpu(None) } else { Self::Cpu }
     }
 }
 
@@ -48,20 +48,13 @@ impl fmt::Display for Choice {
     }
 }
 
-const HAS_GPU: bool = cfg!(feature = "_gpu");
-
 /// The device; a GPU once in a process. May take seconds there, as its driver starts.
 ///
 /// Errors: where the build has no GPUs, where none is found, and where it is open already.
 pub fn open(choice: Choice) -> Result<Device> {
     match choice {
         Choice::Cpu => Ok(Device::flex()),
-        Choice::Gpu(_) if !HAS_GPU => bail!(
-            "--device {choice}: this ddpm-train was built for the CPU; for a GPU build it with \
-             `cargo build --release -p ddpm-train --features wgpu`"
-        ),
-        Choice::Gpu(number) => open_gpu(number)
-            .map_err(|error| error.context(format!("--device {choice}: no such GPU is found"))),
+        Choice::Gpu(number) => open_gpu(number).with_context(|| format!("--device {choice}")),
     }
 }
 
@@ -73,7 +66,8 @@ fn open_gpu(number: Option<usize>) -> Result<Device> {
         device.identity();
         device
     };
-    std::panic::catch_unwind(open).map_err(|_| anyhow::anyhow!("CUDA does not start"))
+    let opened = std::panic::catch_unwind(open);
+    opened.map_err(|_| anyhow::anyhow!("no such GPU is found: CUDA does not start"))
 }
 
 #[cfg(all(feature = "wgpu", not(feature = "cuda")))]
@@ -81,12 +75,15 @@ fn open_gpu(number: Option<usize>) -> Result<Device> {
     use burn::tensor::DeviceKind;
 
     let kind = number.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
-    Ok(Device::wgpu_options().device_kind(kind).init()?)
+    Device::wgpu_options().device_kind(kind).init().context("no such GPU is found")
 }
 
 #[cfg(not(feature = "_gpu"))]
 fn open_gpu(_: Option<usize>) -> Result<Device> {
-    bail!("not in this build")
+    anyhow::bail!(
+        "this ddpm-train was built for the CPU; for a GPU build it with \
+         `cargo build --release -p ddpm-train --features wgpu`"
+    )
 }
 
 /// Whether the device is the CPU with the kernels of this crate.

@@ -21,7 +21,7 @@ struct Cli {
     /// What to compute on: cpu, gpu, or gpu:N by number. The default is the GPU in a program that was built for
     /// one, with --features wgpu or cuda. `export` and `import` always use the CPU.
     #[arg(long, global = true, default_value_t)]
-    device: device::Choice,
+    device: Choice,
     #[command(subcommand)]
     command: Command,
 }

@@ -15,8 +15,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 static POOLS: Mutex<Vec<ThreadPool>> = Mutex::new(Vec::new());
 
 /// Calls `compute` for shares of `items` items, at the same time, one for each of `threads` threads where
-/// there are as many items. Returns what they gave, in the order of the items; blocks
-/// until all are done.
+/// there are as many items. Returns what they gave, in the order of the items; blocks until all are done.
 ///
 /// Errors: where a thread cannot be started. A panic of `compute` goes on in the caller.
 pub fn each_share<T: Send>(

@@ -4,9 +4,8 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use common::{folder, png_bytes, write_run};
+use common::{folder, png_bytes, program, write_run};
 use ddpm::image::Color as ModelColor;
 use ddpm::model::{Classes, Denoiser};
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions};
@@ -228,8 +227,7 @@ fn trained(folder: &Path, change: impl FnOnce(&mut Config)) -> OnnxDenoiser {
         change(config);
     });
     let run = |arguments: &[&Path]| {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_ddpm-train")).args(arguments).output().unwrap();
+        let output = program::program().args(arguments).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{text}");
     };

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use common::program::{self, checkpoint, succeed};
-use common::{folder, write_run};
+use common::{assert_close, folder, write_run};
 use ddpm_train::batches::Batches;
 use ddpm_train::config::{Config, LossConfig};
 use ddpm_train::device::{self, Choice};
@@ -46,14 +46,6 @@ fn computed<const N: usize>(
     let mut all = vec![values(out.inner())];
     all.extend(leaves.iter().map(|leaf| values(leaf.grad_remove(&mut gradients).unwrap())));
     all
-}
-
-#[track_caller]
-fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let scale = expected.iter().fold(1e-6f32, |most, value| most.max(value.abs()));
-    let worst = found.iter().zip(expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
-    assert!(worst <= tolerance * scale, "{what}: {worst} of {scale} apart");
 }
 
 #[track_caller]
@@ -103,8 +95,8 @@ fn trained(config: &Config, device: &Device) -> (Vec<f64>, Vec<f32>) {
     let mut state = TrainState::initial(network, config.seed, device).unwrap();
     let losses = (0..8).map(|_| step::take(config, &objective, &mut batches, &mut state).unwrap());
     let losses = losses.collect();
-    let names = state.ema.specs().iter().map(|spec| spec.name.clone()).collect::<Vec<_>>();
-    (losses, names.iter().flat_map(|name| state.ema.values(name).unwrap()).collect())
+    let specs = state.ema.specs().iter();
+    (losses, specs.flat_map(|spec| state.ema.values(&spec.name).unwrap()).collect())
 }
 
 #[test]

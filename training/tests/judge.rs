@@ -3,7 +3,6 @@
 mod common;
 
 use std::path::Path;
-use std::process::Command;
 
 use burn::tensor::Device;
 use common::{folder, program, write_png, write_run};
@@ -237,7 +236,7 @@ fn report_shows_the_numbers_of_its_file() {
     program::succeed(&config, &[]);
     let out = folder.join("report <&>");
     let run = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ddpm-train"));
+        let mut command = program::program();
         command.arg("eval").arg(folder.join("out/checkpoint.safetensors")).arg("-o").arg(&out);
         let common = ["--classifier-steps", "8", "--groups", "3", "--count", "20"];
         let output = command.args(common).args(arguments).output().unwrap();

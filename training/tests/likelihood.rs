@@ -3,9 +3,8 @@
 mod common;
 
 use std::f64::consts::LN_2;
-use std::process::Command;
 
-use common::program::succeed;
+use common::program::{program, succeed};
 use common::{folder, write_run, write_sheet};
 use ddpm::error::Result;
 use ddpm::model::{Denoiser, ModelConfig};
@@ -196,7 +195,7 @@ fn images_are_spread_evenly_over_all() {
 }
 
 fn command(folder: &std::path::Path, arguments: &[&str]) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_ddpm-train"))
+    let output = program()
         .arg("likelihood")
         .arg(folder.join("out/checkpoint.safetensors"))
         .args(arguments)

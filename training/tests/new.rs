@@ -4,7 +4,6 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use common::folder;
 use ddpm::model::Denoiser;
@@ -16,11 +15,7 @@ use image::{Rgb, RgbImage, Rgba, RgbaImage};
 
 /// Runs the program in `folder`; what it said, and whether all was well.
 fn program(folder: &Path, arguments: &[&str]) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_ddpm-train"))
-        .current_dir(folder)
-        .args(arguments)
-        .output()
-        .unwrap();
+    let output = common::program::program().current_dir(folder).args(arguments).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }

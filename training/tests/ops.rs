@@ -1,5 +1,7 @@
 //! The CPU kernels against the same operations composed from burn's own, forward and backward.
 
+mod common;
+
 use burn::tensor::{Device, Distribution, Gradients, Tensor, activation, module, ops::ConvOptions};
 use ddpm_train::ops;
 
@@ -17,9 +19,7 @@ fn assert_close<const D: usize>(found: Tensor<D>, expected: Tensor<D>, tolerance
     assert_eq!(found.dims(), expected.dims(), "{what}: shape");
     let found = found.into_data().try_to_vec::<f32>().unwrap();
     let expected = expected.into_data().try_to_vec::<f32>().unwrap();
-    let scale = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
-    let worst = found.iter().zip(&expected).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
-    assert!(worst <= tolerance * scale, "{what}: {worst} of {scale} apart");
+    common::assert_close(&found, &expected, tolerance, what);
 }
 
 fn plain_conv(x: Tensor<4>, w: Tensor<4>, shift: Tensor<2>, upsample: bool) -> Tensor<4> {

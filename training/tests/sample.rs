@@ -3,13 +3,13 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use common::program::succeed;
+use common::program::{program, succeed};
 use common::{folder, write_png, write_run};
 
 fn run(arguments: &[&str], paths: &[&Path]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ddpm-train"));
+    let mut command = program();
     command.args(arguments).args(paths).output().unwrap()
 }
 

@@ -18,6 +18,15 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
+/// Compares values; the tolerance is a share of the largest expected magnitude.
+#[track_caller]
+pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(1e-6f32, |most, value| most.max(value.abs()));
+    let worst = found.iter().zip(expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+    assert!(worst <= tolerance * scale, "{what}: {worst} of {scale} apart");
+}
+
 /// Writes a PNG.
 pub fn write_png(
     path: &Path,

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use burn::tensor::Device;
 use ddpm_train::checkpoint::Checkpoint;
 
+/// The program, without arguments.
 pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_ddpm-train"))
 }
