@@ -95,6 +95,52 @@ fn what_cannot_be_written_is_refused_before_the_model_is_loaded() {
 }
 
 #[test]
+fn an_output_that_is_an_input_is_refused_and_left_as_it_was() {
+    let folder = Folder::new("cli-inputs");
+    let [png, tensors] = ["a.png", "a.safetensors"].map(|name| folder.0.join(name));
+    for path in [&png, &tensors] {
+        std::fs::write(path, "precious").unwrap();
+    }
+    // The model is not there: whoever looked at it first would say so.
+    let none = model("no_such");
+    let run = |command_name: &str, option: &str, path: &Path, output: &Path| {
+        let options = format!("{option} {}", text(path));
+        check(command(command_name, &none, &options, Some(output)), 2, &["which is read"]);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "precious");
+    };
+    run("run", "--image", &png, &png);
+    run("run", "--weights", &tensors, &tensors);
+    run("trace", "--noise", &tensors, &tensors);
+    #[cfg(unix)]
+    {
+        let link = folder.0.join("link.png");
+        std::os::unix::fs::symlink(&png, &link).unwrap();
+        run("run", "--image", &png, &link);
+        run("run", "--image", &link, &png);
+        std::fs::remove_file(&png).unwrap();
+        let done = command("run", &none, "", Some(&link));
+        check(done, 3, &["link.png: cannot be written"]);
+        assert!(link.is_symlink());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn messages_that_cannot_be_written_cost_the_words_alone() {
+    let folder = Folder::new("cli-unheard");
+    let output = folder.0.join("x.png");
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let run = |model: &Path| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ddpm"));
+        command.arg("run").arg(model).args(["--verbose", "--provider", "cpu", "-o"]).arg(&output);
+        command.stderr(full()).output().unwrap().status.code()
+    };
+    assert_eq!(run(&model("no_such")), Some(3));
+    assert_eq!(run(&model("lin")), Some(0));
+    assert!(output.exists());
+}
+
+#[test]
 fn what_a_provider_is_told_is_checked_before_it_is_asked_for() {
     let all = "device=1,memory-limit=64,search=exhaustive,tf32=on,nhwc=off,stream=high,libraries=x";
     let lin = model("lin");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::checkpoint::write_atomically;
+use crate::output::write_atomically;
 
 pub type Rgb = [u8; 3];
 

@@ -1,8 +1,7 @@
 //! A run on disk: one safetensors file with weights, average, moments, step and configuration.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,7 +9,9 @@ use burn::tensor::Device;
 use safetensors::SafeTensors;
 
 use crate::config::Config;
+use crate::hash::{fnv1a, words};
 use crate::optimizer::TrainState;
+use crate::output::write_atomically;
 use crate::parameters::{ParameterSpec, Parameters, specs};
 
 const VERSION: &str = "1";
@@ -32,7 +33,9 @@ pub fn save(path: &Path, config: &Config, images: &str, state: &TrainState) -> R
             )
         })?;
     }
+    let sum = checksum(tensors.iter().map(|(name, tensor)| (name.as_str(), &tensor.bytes[..])));
     let metadata = HashMap::from([
+        ("ddpm-train.checksum".to_string(), sum),
         ("ddpm-train.version".to_string(), VERSION.to_string()),
         ("ddpm-train.step".to_string(), state.step.to_string()),
         ("ddpm-train.images".to_string(), images.to_string()),
@@ -43,27 +46,11 @@ pub fn save(path: &Path, config: &Config, images: &str, state: &TrainState) -> R
     write_atomically(path, &bytes)
 }
 
-/// Replaces a file as a whole: written beside it, flushed to disk, then renamed over it.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = Path::new(&partial);
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(partial, path)?;
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            // The rename itself is on disk only when the folder is; not every system can do this.
-            let _ = File::open(folder).and_then(|folder| folder.sync_all());
-        }
-        Ok(())
-    };
-    write()
-        .inspect_err(|_| {
-            let _ = fs::remove_file(partial);
-        })
-        .with_context(|| format!("cannot write {}", path.display()))
+/// Of named values, in whatever order they come: a change of any of them changes it.
+fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let hash = |(name, values): (&str, &[u8])| fnv1a(words(name.as_bytes()).chain(words(values)));
+    let sum = tensors.map(hash).fold(0, u64::wrapping_add);
+    format!("{sum:016x}")
 }
 
 /// A checkpoint's bytes with its configuration read.
@@ -102,7 +89,16 @@ impl Checkpoint {
         let config: Config =
             serde_json::from_str(&entry("config")?).context("ddpm-train.config")?;
         config.validate().context("ddpm-train.config")?;
-        SafeTensors::deserialize(&bytes).context("the checkpoint is damaged")?;
+        let tensors =
+            SafeTensors::deserialize(&bytes).context("the checkpoint is damaged")?.tensors();
+        // Those of earlier versions have none.
+        if let Some(expected) = metadata.get("ddpm-train.checksum") {
+            let found = checksum(tensors.iter().map(|(name, view)| (name.as_str(), view.data())));
+            ensure!(
+                found == *expected,
+                "the checkpoint is damaged: its values have the checksum {found}, expected {expected}"
+            );
+        }
         let images = metadata.get("ddpm-train.images").cloned();
         Ok(Self { bytes, config, images, step })
     }

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use ddpm::model::{Classes, ModelConfig};
 use ddpm::noise_schedule::BetaSchedule;
-use ddpm::sampler::{SamplerConfig, VarianceType};
+use ddpm::sampler::{SamplerConfig, Thresholding, VarianceType};
 use serde::{Deserialize, Serialize};
 
 pub use crate::data::config::DataConfig;
 use crate::network::{Network, UNetConfig};
 pub use crate::objective::LossConfig;
 use crate::objective::Objective;
+use crate::picture;
 
 /// Everything that decides what a run computes. See `training/configs/portraits.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,17 @@ pub struct DiffusionConfig {
     /// Whether the betas are rescaled to end in pure noise (Lin et al. 2024, algorithm 1).
     #[serde(default)]
     pub rescale_betas_zero_snr: bool,
+    /// Whether pictures are held to [-1, 1] in every step that draws them. Without effect on training.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub clip_sample: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 fn beta_start() -> f64 {
@@ -198,11 +210,7 @@ impl Config {
             train.label_dropout
         );
         ensure!(report.checkpoint_every > 0, "report.checkpoint_every is 0, expected at least 1");
-        ensure!(
-            (1..=4096).contains(&report.samples),
-            "report.samples is {}, expected 1 to 4096",
-            report.samples
-        );
+        picture::check_count("report.samples", report.samples, data.width, data.height)?;
         ensure!(
             (1..=self.diffusion.num_train_timesteps).contains(&report.sample_steps),
             "report.sample_steps is {}, expected 1 to {}",
@@ -267,6 +275,11 @@ impl Config {
                 steps: defaults.sampler.steps.min(d.num_train_timesteps),
                 // It is trained on whole timesteps, and exported with an integer input.
                 fractional_timesteps: false,
+                thresholding: if d.clip_sample {
+                    defaults.sampler.thresholding
+                } else {
+                    Thresholding::Off
+                },
                 ..defaults.sampler
             },
             prediction_type: d.prediction_type.parse()?,

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::canvas::{BLACK, Canvas, Rgb};
-use crate::checkpoint::write_atomically;
 use crate::loss_log::Row;
+use crate::output::write_atomically;
 
 const WIDTH: f64 = 640.0;
 const LEFT: f64 = 56.0;

@@ -87,7 +87,7 @@ fn open_gpu(_: Option<usize>) -> Result<Device> {
 }
 
 /// Whether the device is the CPU with the kernels of this crate.
-fn is_cpu(device: &Device) -> bool {
+pub fn is_cpu(device: &Device) -> bool {
     matches!(device.as_dispatch(), DispatchDevice::Flex(_))
 }
 

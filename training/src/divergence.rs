@@ -69,6 +69,6 @@ impl Divergence {
 
 /// What to say of a run that came to nothing.
 pub fn advice() -> &'static str {
-    "training does not converge. The last checkpoint, of before, is kept. Try a lower \
+    "training does not converge. A checkpoint of before, if there is one, is kept. Try a lower \
      train.learning_rate, more train.warmup_steps or a lower train.max_grad_norm"
 }

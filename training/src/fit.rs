@@ -21,10 +21,11 @@ use crate::objective::Objective;
 use crate::optimizer::{TrainState, learning_rate};
 use crate::progress::Progress;
 use crate::resume::{self, Begin};
-use crate::run_files::RunFiles;
+use crate::run_files::{Claim, RunFiles};
+use crate::say;
 use crate::step::{self, Gradient};
 use crate::tensorboard::EventFile;
-use crate::{curves, picture, sample};
+use crate::{curves, memory, picture, sample};
 
 /// By so many losses a finished run is judged.
 const LAST_LOSSES: usize = 100;
@@ -56,16 +57,17 @@ pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
     refuse_among_pictures(config)?;
     let (config, data) = &read_data(config)?;
     for note in data.notes() {
-        eprintln!("{note}");
+        say!("{note}");
     }
-    make_folder(&files)?;
+    let claim = files.claim()?;
+    memory::check(config, device)?;
     let images = data.fingerprint();
     let state = resume::start(config, &files, &images, begin, device)?;
     let (log, note) = LossLog::open(&files.loss_log(), state.step)?;
     if let Some(note) = note {
-        eprintln!("{note}");
+        say!("{note}");
     }
-    eprintln!(
+    say!(
         "{} images of {}x{}; {} weights; on {}; step {} of {}; writing to {}",
         data.len(),
         config.data.width,
@@ -76,6 +78,15 @@ pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
         config.train.steps,
         files.folder.display()
     );
+    let train = &config.train;
+    if train.warmup_steps >= train.steps {
+        say!(
+            "train.warmup_steps is {} of {} steps: the rate is still rising when the run ends, and never \
+             reaches train.learning_rate",
+            train.warmup_steps,
+            train.steps
+        );
+    }
     let progress = Progress::new(config, log.rows(), state.step);
     let first = state.step;
     let mut batches = Batches::new(config, data, device)?;
@@ -86,6 +97,7 @@ pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
     let mut run = Run {
         config,
         files,
+        claim,
         events,
         images,
         device,
@@ -116,7 +128,7 @@ pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
                 return Err(error);
             }
             run.progress.say(&format!("{error:#}; the folder is made again"));
-            make_folder(&run.files)?;
+            run.claim = run.files.claim()?;
             if run.events.is_some() {
                 run.events = Some(EventFile::create(&run.files.folder)?);
             }
@@ -128,7 +140,7 @@ pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
             let last: Vec<f64> = rows.iter().rev().take(LAST_LOSSES).map(|row| row.loss).collect();
             if end == End::Finished && rows.len() > LAST_LOSSES && divergence.taught_nothing(&last)
             {
-                eprintln!(
+                say!(
                     "but it has learned nothing: the last losses are not below that of the untrained \
                      network. Try a lower train.learning_rate"
                 );
@@ -156,15 +168,12 @@ fn refuse_among_pictures(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn make_folder(files: &RunFiles) -> Result<()> {
-    fs::create_dir_all(&files.folder)
-        .with_context(|| format!("cannot make {}", files.folder.display()))
-}
-
 /// A run that goes on.
 struct Run<'a> {
     config: &'a Config,
     files: RunFiles,
+    /// Of their folder.
+    claim: Claim,
     events: Option<EventFile>,
     images: String,
     device: &'a Device,
@@ -219,15 +228,22 @@ impl Run<'_> {
     fn report(&mut self, end: Option<End>, good: bool) -> Result<()> {
         let report = &self.config.report;
         let step = self.state.step;
+        let finished = end == Some(End::Finished);
+        let draws = step > 0
+            && report.sample_every > 0
+            && (finished || step.is_multiple_of(report.sample_every));
         if step == self.first {
+            // Of a run that was killed between its checkpoint and its pictures.
+            if draws && !self.files.samples(step).exists() {
+                self.draw_samples()?;
+            }
             return Ok(());
         }
         self.due |= end.is_some() || step.is_multiple_of(report.checkpoint_every);
         if self.due && good {
             self.save()?;
         }
-        let finished = end == Some(End::Finished);
-        if report.sample_every > 0 && (finished || step.is_multiple_of(report.sample_every)) {
+        if draws {
             self.draw_samples()?;
         }
         Ok(())
@@ -272,7 +288,7 @@ impl Run<'_> {
             if !good {
                 bail!("the run ended with a loss that was too large; {}", divergence::advice());
             }
-            eprintln!("wrote {path}");
+            say!("wrote {path}");
             return Ok(());
         }
         let kept = match self.saved {
@@ -280,7 +296,7 @@ impl Run<'_> {
             saved if saved == step => format!("written to {path}; go on with --resume"),
             saved => format!("the loss was too large to save that, {path} is of step {saved}"),
         };
-        eprintln!("stopped at step {step} of {}, {kept}", self.config.train.steps);
+        say!("stopped at step {step} of {}, {kept}", self.config.train.steps);
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use clap::Args;
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
+use ddpm_train::console;
 use ddpm_train::data::Dataset;
 use ddpm_train::data::config::{DataConfig, Source};
 use ddpm_train::fit::read_data;
@@ -15,6 +16,8 @@ use ddpm_train::judge::eval::{self, Options, Subject};
 use ddpm_train::judge::images::Shape;
 use ddpm_train::judge::results::percent;
 use ddpm_train::judge::teach::{Lessons, teach};
+use ddpm_train::output;
+use ddpm_train::say;
 
 /// Numbers of steps of the comparison of samplers.
 const STEPS: [usize; 5] = [5, 10, 20, 50, 100];
@@ -69,7 +72,7 @@ pub struct ClassifierArgs {
     /// The configuration whose images it learns from, TOML.
     #[arg(long)]
     config: PathBuf,
-    /// The classifier, safetensors.
+    /// The classifier, .safetensors.
     #[arg(short, long)]
     out: PathBuf,
     #[command(flatten)]
@@ -78,13 +81,15 @@ pub struct ClassifierArgs {
 
 impl ClassifierArgs {
     pub fn run(&self, device: &Device) -> Result<()> {
+        output::check(&self.out, "safetensors", &[&self.config])?;
+        self.lessons.lessons().validate()?;
         let (config, data) = read_data(&Config::read(&self.config)?)?;
         let test = self.lessons.test(&config.data)?;
         let shape = Shape::of(&config.data);
         let classifier = teach(&self.lessons.lessons(), &data, test.as_ref(), shape, device)?;
         classifier.save(&self.out)?;
         let about = classifier.about();
-        println!(
+        console::print(format!(
             "{}: {} of {} held-out images right, of {} {}; intact told from faulty in {}",
             self.out.display(),
             percent(about.accuracy),
@@ -92,8 +97,7 @@ impl ClassifierArgs {
             about.names.len(),
             if about.knows_classes { "classes" } else { "groups of alike images" },
             percent(about.fault_accuracy)
-        );
-        Ok(())
+        ))
     }
 }
 
@@ -150,6 +154,7 @@ pub struct EvalArgs {
 
 impl EvalArgs {
     pub fn run(&self, device: &Device) -> Result<()> {
+        output::check_folder(&self.out)?;
         let checkpoint = Checkpoint::read(&self.checkpoint)?;
         let mut config = checkpoint.config.clone();
         if let Some(path) = &self.config {
@@ -157,6 +162,12 @@ impl EvalArgs {
                 class_names: config.data.class_names.clone(),
                 ..Config::read(path)?.data
             };
+            ensure!(
+                config.data.has_classes() || config.data.class_names.is_empty(),
+                "{}: its images have no classes, expected the {} of the model",
+                path.display(),
+                config.data.class_names.len()
+            );
             let (found, expected) = (Shape::of(&config.data), Shape::of(&checkpoint.config.data));
             ensure!(
                 found == expected,
@@ -165,6 +176,7 @@ impl EvalArgs {
             );
         }
         let options = self.options(&config)?;
+        options.lessons.validate()?;
         let (_, data) = read_data(&config)?;
         let test = self.lessons.test(&config.data)?;
         let beside = self.checkpoint.parent().unwrap_or(Path::new(""));
@@ -185,8 +197,8 @@ impl EvalArgs {
             classifier: &classifier,
         };
         let results = eval::eval(&subject, &options, &self.out, device)?;
-        println!("{}", results.summary());
-        eprintln!("wrote {}", eval::report_path(&self.out).display());
+        console::print(results.summary())?;
+        say!("wrote {}", eval::report_path(&self.out).display());
         Ok(())
     }
 

@@ -3,10 +3,13 @@
 //! The network is defined once, in [`network`]; [`parameters`], [`forward`] and [`export`] walk that
 //! definition. [`fit`] trains it, [`ops`] holds the kernels that make that fast on a CPU.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod batches;
 pub mod canvas;
 pub mod checkpoint;
 pub mod config;
+pub mod console;
 pub mod curves;
 pub mod data;
 pub mod device;
@@ -14,17 +17,20 @@ pub mod divergence;
 pub mod export;
 pub mod fit;
 pub mod forward;
+pub mod hash;
 pub mod import;
 pub mod interrupt;
 pub mod judge;
 pub mod likelihood;
 pub mod loss_log;
+pub mod memory;
 pub mod network;
 pub mod new;
 pub mod noise;
 pub mod objective;
 pub mod ops;
 pub mod optimizer;
+pub mod output;
 pub mod parameters;
 pub mod picture;
 pub mod progress;

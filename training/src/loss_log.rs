@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::checkpoint::write_atomically;
+use crate::output::write_atomically;
 
 const HEADER: &str = "step,loss,learning_rate,grad_norm,mse,bound,images_per_second";
 

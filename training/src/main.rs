@@ -1,5 +1,7 @@
 //! The command line of the training crate.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod commands;
 mod judge_command;
 
@@ -9,6 +11,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ddpm_train::device::{self, Choice};
 use ddpm_train::ops;
+use ddpm_train::say;
 use judge_command::{ClassifierArgs, EvalArgs};
 
 #[global_allocator]
@@ -72,7 +75,7 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("ddpm-train: {error:#}");
+            say!("ddpm-train: {error:#}");
             ExitCode::FAILURE
         }
     }

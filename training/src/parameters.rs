@@ -145,7 +145,7 @@ impl Parameters {
         Self::from_values(specs, device, |_, spec| Ok(vec![0.0; spec.len()]))
     }
 
-    /// Reads the weights stored under `prefix` + name; each must be there, as f32, of its shape.
+    /// Reads the weights stored under `prefix` + name; each must be there, as f32, of its shape, and finite.
     pub fn from_safetensors(
         specs: Vec<ParameterSpec>,
         file: &safetensors::SafeTensors,
@@ -163,7 +163,12 @@ impl Parameters {
                 view.shape(),
                 spec.shape
             );
-            Ok(view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+            let numbers = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+            let values: Vec<f32> = numbers.collect();
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                bail!("checkpoint: tensor \"{name}\" has a value of {value}");
+            }
+            Ok(values)
         })
     }
 

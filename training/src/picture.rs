@@ -9,8 +9,13 @@ use crate::canvas::{BLACK, Canvas, Rgb};
 use crate::data::config::Color;
 use crate::run_files::RunFiles;
 
-/// How often a sample's pixel is repeated each way, and the width of the border around a sample.
-const ENLARGE: usize = 4;
+/// Width of the border around a sample.
+const BORDER: usize = 4;
+/// Samples are enlarged by a whole factor, of at most this, to at most about so many pixels.
+const MOST_ENLARGED: usize = 4;
+const SHOWN: usize = 256;
+/// Pixels of the largest grid: a gigabyte of memory.
+const LARGEST_GRID: usize = (1 << 30) / 3;
 
 /// Pictures in a row of the film strip, and its rows, at most.
 const STRIP_COLUMNS: usize = 8;
@@ -31,8 +36,9 @@ pub fn write_grid(
     let square = (count as f64).sqrt().ceil().max(1.0) as usize;
     let columns = if columns > 0 { columns } else { square };
     let rows = count.div_ceil(columns).max(1);
-    let (cell_w, cell_h) = (cell(width), cell(height));
-    let mut canvas = Canvas::new(columns * cell_w + ENLARGE, rows * cell_h + ENLARGE);
+    let scale = enlarge(width, height);
+    let (cell_w, cell_h) = (cell(width, scale), cell(height, scale));
+    let mut canvas = Canvas::new(columns * cell_w + BORDER, rows * cell_h + BORDER);
     for (index, image) in images.chunks_exact(item).enumerate() {
         let pixel = |i: usize| -> Rgb {
             let at = |c: usize| to_byte(image[c * plane + i]);
@@ -44,15 +50,33 @@ pub fn write_grid(
         };
         let pixels: Vec<Rgb> = (0..plane).map(pixel).collect();
         let (column, row) = (index % columns, index / columns);
-        let (left, top) = (column * cell_w + ENLARGE, row * cell_h + ENLARGE);
-        canvas.picture(left, top, &pixels, width, ENLARGE);
+        let (left, top) = (column * cell_w + BORDER, row * cell_h + BORDER);
+        canvas.picture(left, top, &pixels, width, scale);
     }
     canvas.write(path)
 }
 
+/// Refuses a number of pictures in a grid that is 0, more than 4096, or too much for the memory; `name` is
+/// what the user calls it.
+pub fn check_count(name: &str, count: usize, width: usize, height: usize) -> Result<()> {
+    ensure!((1..=4096).contains(&count), "{name} is {count}, expected 1 to 4096");
+    let scale = enlarge(width, height);
+    let most = LARGEST_GRID / (cell(width, scale) * cell(height, scale));
+    ensure!(
+        count <= most,
+        "{name} is {count}, expected at most {most}: more pictures of {width}x{height} make too large a grid"
+    );
+    Ok(())
+}
+
+/// How often a sample's pixel is repeated each way.
+fn enlarge(width: usize, height: usize) -> usize {
+    (SHOWN / width.max(height)).clamp(1, MOST_ENLARGED)
+}
+
 /// A side of a sample in a grid, with one border.
-fn cell(side: usize) -> usize {
-    side * ENLARGE + ENLARGE
+fn cell(side: usize, scale: usize) -> usize {
+    side * scale + BORDER
 }
 
 /// Writes the first samples of each grid of a run up to `step`, of images of `width` x `height`: a row for
@@ -63,7 +87,8 @@ pub fn write_film_strip(files: &RunFiles, step: usize, width: usize, height: usi
     let all = steps.len();
     let rows = all.min(STRIP_ROWS);
     let chosen: Vec<usize> = (1..=rows).map(|row| steps[row * all / rows - 1]).collect();
-    let (cell_w, cell_h) = (cell(width), cell(height));
+    let scale = enlarge(width, height);
+    let (cell_w, cell_h) = (cell(width, scale), cell(height, scale));
     let letters = 2;
     let digits = chosen.iter().map(|step| step.to_string().len()).max().unwrap_or(1);
     let left = (digits * 4 + 4) * letters;
@@ -73,11 +98,11 @@ pub fn write_film_strip(files: &RunFiles, step: usize, width: usize, height: usi
         let Ok((pixels, grid_width)) = read_png(&files.samples(*step)) else { continue };
         let columns = (grid_width / cell_w).min(STRIP_COLUMNS);
         let canvas = canvas.get_or_insert_with(|| {
-            Canvas::new(left + columns * cell_w + ENLARGE, rows * cell_h + ENLARGE)
+            Canvas::new(left + columns * cell_w + BORDER, rows * cell_h + BORDER)
         });
-        let text_top = row * cell_h + ENLARGE + (height * ENLARGE).saturating_sub(5 * letters) / 2;
+        let text_top = row * cell_h + BORDER + (height * scale).saturating_sub(5 * letters) / 2;
         canvas.text(letters as i64 * 2, text_top as i64, &step.to_string(), letters as i64, BLACK);
-        let width = columns * cell_w + ENLARGE;
+        let width = columns * cell_w + BORDER;
         let strip: Vec<Rgb> = pixels
             .chunks_exact(grid_width)
             .take(cell_h)

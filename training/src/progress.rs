@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::Config;
 use crate::loss_log::Row;
+use crate::say;
 
 /// A few lines that stay in place on a terminal, a line now and then elsewhere.
 pub struct Progress {
@@ -79,7 +80,7 @@ impl Progress {
                 self.spoke = Instant::now();
                 let left = ((self.steps - row.step) * self.images) as f64 / speed;
                 let (step, steps) = (row.step, self.steps);
-                eprintln!("step {step} of {steps}  {numbers}  {:.1} min left", left / 60.0);
+                say!("step {step} of {steps}  {numbers}  {:.1} min left", left / 60.0);
             }
             return;
         }
@@ -94,7 +95,7 @@ impl Progress {
 
     /// Says a line above what stays in place.
     pub fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| say!("{line}"));
     }
 
     pub fn finish(&self) {

@@ -3,14 +3,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
+use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::optimizer::TrainState;
 use crate::parameters::specs;
 use crate::run_files::RunFiles;
+use crate::say;
 
 /// What a run begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,14 +39,15 @@ pub fn start(
     let path = files.checkpoint();
     if *begin == Begin::Resume {
         let checkpoint = Checkpoint::read(&path)?;
-        ensure!(
-            same_run(&checkpoint.config, config),
-            "{}: was written with another configuration; resume with the same file, or train into \
-             another folder",
-            path.display()
-        );
+        if let Some(difference) = difference(&checkpoint.config, config)? {
+            bail!(
+                "{}: was written with another configuration: {difference}. Resume with what it was, or \
+                 begin a new run in another folder, with --out, and these weights, with --from",
+                path.display()
+            );
+        }
         if let Some(before) = checkpoint.images.as_deref().filter(|before| *before != images) {
-            eprintln!(
+            say!(
                 "{}: the images were others ({before}; now {images}). The run goes on with those of \
                  now, and is not what it would have been with the others",
                 path.display()
@@ -63,18 +66,47 @@ pub fn start(
     let shown = other.display();
     let checkpoint = Checkpoint::read(other)?;
     if checkpoint.config.diffusion != config.diffusion {
-        eprintln!("{shown}: was trained with another [diffusion] than the configuration's");
+        say!("{shown}: was trained with another [diffusion] than the configuration's");
     }
     let parameters = checkpoint.ema_for(config, device).with_context(|| format!("{shown}"))?;
     TrainState::starting_with(parameters, device)
 }
 
-/// Whether two configurations compute the same run; where it lies and what it reports may differ.
-fn same_run(a: &Config, b: &Config) -> bool {
-    a.seed == b.seed
-        && a.model == b.model
-        && a.diffusion == b.diffusion
-        && a.loss == b.loss
-        && a.train == b.train
-        && a.data.same_images(&b.data)
+/// The first key by which two configurations compute other runs, in words; where a run lies and what it
+/// reports may differ.
+fn difference(before: &Config, now: &Config) -> Result<Option<String>> {
+    let computed = |config: &Config| -> Result<Value> {
+        let mut value = serde_json::to_value(config)?;
+        if let Some(table) = value.as_object_mut() {
+            table.retain(|key, _| key != "out" && key != "report");
+            table.insert("data".into(), serde_json::to_value(config.data.of_images())?);
+        }
+        Ok(value)
+    };
+    let (before, now) = (computed(before)?, computed(now)?);
+    Ok(first_difference("", &before, &now).map(|(key, before, now)| {
+        let shown = |value: &Value| match value {
+            Value::Null => "not given".to_string(),
+            value => value.to_string(),
+        };
+        format!("{key} was {}, and is {}", shown(before), shown(now))
+    }))
+}
+
+/// Its key, with those of the tables it is in, and the two values; null for what is missing.
+fn first_difference<'a>(
+    key: &str,
+    before: &'a Value,
+    now: &'a Value,
+) -> Option<(String, &'a Value, &'a Value)> {
+    let (Value::Object(a), Value::Object(b)) = (before, now) else {
+        return (before != now).then(|| (key.to_string(), before, now));
+    };
+    let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+    keys.map(|name| {
+        let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        let of = |table: &'a Map<String, Value>| table.get(name).unwrap_or(&Value::Null);
+        first_difference(&key, of(a), of(b))
+    })
+    .find_map(|found| found)
 }

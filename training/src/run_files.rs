@@ -1,17 +1,70 @@
-//! The files of a run, all in one folder.
+//! The files of a run, all in one folder, which is one run's at a time.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+
+use crate::output::PARTIAL;
 
 /// Their names.
 pub struct RunFiles {
     pub folder: PathBuf,
 }
 
+/// The right to write to a run's folder. It ends with the program, however that ends.
+pub struct Claim {
+    _locked: File,
+}
+
 impl RunFiles {
+    /// Makes the folder where it is not there, and claims it: two runs would mix their files. What a run
+    /// that was killed left half written is removed.
+    ///
+    /// Errors: where another run has claimed it.
+    pub fn claim(&self) -> Result<Claim> {
+        let shown = self.folder.display();
+        fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {shown}"))?;
+        let path = self.folder.join(".lock");
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {
+                // For whoever comes next; nothing hangs on it.
+                let process = std::process::id();
+                let _ = file.set_len(0).and_then(|()| write!(file, "{process}"));
+            }
+            Err(TryLockError::WouldBlock) => {
+                let process = fs::read_to_string(&path).unwrap_or_default();
+                bail!(
+                    "{shown}: another run is writing there (process {}); stop it, wait for it, or \
+                     choose another folder with --out",
+                    if process.is_empty() { "not known" } else { &process }
+                );
+            }
+            // Not every file system has locks.
+            Err(TryLockError::Error(_)) => {}
+        }
+        self.remove_partial()?;
+        Ok(Claim { _locked: file })
+    }
+
+    fn remove_partial(&self) -> Result<()> {
+        let is_left = |name: &String| {
+            let parts: Vec<&str> = name.split('.').collect();
+            let [stem, _, process, PARTIAL] = parts[..] else { return false };
+            let is_own = ["checkpoint", "loss", "progress"].contains(&stem);
+            (is_own || stem.starts_with("samples_")) && process.parse::<u32>().is_ok()
+        };
+        let names = self.names()?;
+        names
+            .iter()
+            .filter(|name| is_left(name))
+            .try_for_each(|name| remove(&self.folder.join(name)))
+    }
+
     /// The newest state.
     pub fn checkpoint(&self) -> PathBuf {
         self.folder.join("checkpoint.safetensors")
@@ -67,16 +120,21 @@ impl RunFiles {
     }
 
     fn numbered(&self, before: &str, after: &str) -> Result<Vec<usize>> {
-        let shown = self.folder.display();
-        let mut steps = Vec::new();
-        for entry in fs::read_dir(&self.folder).with_context(|| format!("cannot read {shown}"))? {
-            let name = entry.with_context(|| format!("cannot read {shown}"))?.file_name();
-            let name = name.to_string_lossy();
-            let number = name.strip_prefix(before).and_then(|name| name.strip_suffix(after));
-            steps.extend(number.and_then(|number| number.parse::<usize>().ok()));
-        }
+        let number = |name: &String| {
+            let number = name.strip_prefix(before)?.strip_suffix(after)?;
+            number.parse::<usize>().ok()
+        };
+        let mut steps: Vec<usize> = self.names()?.iter().filter_map(number).collect();
         steps.sort_unstable();
         Ok(steps)
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let cannot = || format!("cannot read {}", self.folder.display());
+        let name = |entry: std::io::Result<fs::DirEntry>| {
+            Ok(entry.with_context(cannot)?.file_name().to_string_lossy().into_owned())
+        };
+        fs::read_dir(&self.folder).with_context(cannot)?.map(name).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use common::program::{checkpoint, command, succeed, weights};
+use common::program::{checkpoint, command, has_partial, refuse, succeed, weights};
 use common::{folder, write_run};
 use ddpm_train::loss_log::read_losses;
 
@@ -96,15 +96,18 @@ fn second_interrupt_ends_a_run_at_once() {
         // A step of minutes.
         (c.train.batch, c.train.accumulate) = (64, 65536);
     });
-    let mut child = command(&config).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command(&config).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     while !folder.join("out/loss.csv").exists() {
         assert!(started.elapsed() < Duration::from_secs(60), "the run does not start");
         std::thread::sleep(Duration::from_millis(1));
     }
     std::thread::sleep(Duration::from_millis(300));
-    signal(&child, "-INT");
-    std::thread::sleep(Duration::from_millis(300));
+    // Those that come at once, from `timeout` or a terminal, are one.
+    for _ in 0..3 {
+        signal(&child, "-INT");
+    }
+    std::thread::sleep(Duration::from_millis(1500));
     assert!(child.try_wait().unwrap().is_none(), "the first is waited for");
     signal(&child, "-INT");
     let started = Instant::now();
@@ -115,8 +118,46 @@ fn second_interrupt_ends_a_run_at_once() {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("stopped at once") && message.contains("not saved"), "{message}");
     assert!(!folder.join("out/checkpoint.safetensors").exists());
+}
+
+#[test]
+fn two_runs_do_not_write_to_one_folder() {
+    let folder = folder("faults_both");
+    let config = write_run(&folder, 4, |c| {
+        c.train.steps = 100_000;
+        c.report.checkpoint_every = 1;
+    });
+    let log = folder.join("out/loss.csv");
+    let mut first = start(command(&config).stderr(Stdio::null()), &log);
+    wait_for_steps(&mut first, &log, 3);
+    for arguments in [&[][..], &["--resume"]] {
+        let message = refuse(&config, arguments);
+        let expected = format!("another run is writing there (process {})", first.id());
+        assert!(message.contains(&expected) && message.contains("--out"), "{message}");
+    }
+    signal(&first, "-INT");
+    assert_eq!(first.wait().unwrap().code(), Some(130));
+    // It leaves its claim with its end, however that comes; and what it was writing is put away.
+    let steps = checkpoint(&folder).step;
+    let mut again = start(command(&config).arg("--resume").stderr(Stdio::null()), &log);
+    wait_for_steps(&mut again, &log, steps + 2);
+    again.kill().unwrap();
+    again.wait().unwrap();
+    let left = ["checkpoint.safetensors.12345.partial", "samples_000003.png.7.partial"];
+    let others = ["mine.png.7.partial", "checkpoint.safetensors.partial"];
+    for name in left.iter().chain(&others) {
+        std::fs::write(folder.join("out").join(name), "half").unwrap();
+    }
+    let mut again = start(command(&config).arg("--resume").stderr(Stdio::null()), &log);
+    signal(&again, "-INT");
+    again.wait().unwrap();
+    assert!(left.iter().all(|name| !folder.join("out").join(name).exists()));
+    assert!(others.iter().all(|name| folder.join("out").join(name).exists()));
 }
 
 #[test]
@@ -133,7 +174,6 @@ fn run_killed_again_and_again_while_it_saves_goes_on_from_its_last_checkpoint() 
     let cut = folder("faults_killed");
     let config = write_run(&cut, 21, change);
     let (log, path) = (cut.join("out/loss.csv"), cut.join("out/checkpoint.safetensors"));
-    let partial = cut.join("out/checkpoint.safetensors.partial");
     let mut last = 0;
     for round in 0..12 {
         let mut command = command(&config);
@@ -144,6 +184,8 @@ fn run_killed_again_and_again_while_it_saves_goes_on_from_its_last_checkpoint() 
         wait_for_steps(&mut child, &log, last + 1 + round % 3);
         if round % 2 == 0 {
             // In the middle of a save, as far as it can be met.
+            let name = format!("out/checkpoint.safetensors.{}.partial", child.id());
+            let partial = cut.join(name);
             let started = Instant::now();
             while !partial.exists() && started.elapsed() < Duration::from_secs(1) {
                 std::hint::spin_loop();
@@ -163,7 +205,7 @@ fn run_killed_again_and_again_while_it_saves_goes_on_from_its_last_checkpoint() 
     succeed(&config, &["--resume"]);
     assert_eq!(read_losses(&log).unwrap(), read_losses(&whole.join("out/loss.csv")).unwrap());
     assert_eq!(weights(&cut), weights(&whole));
-    assert!(!partial.exists());
+    assert!(!has_partial(&cut.join("out")));
 }
 
 /// Runs a shell script with a file system of its own, `mount`ed by it, where the system allows that;
@@ -211,9 +253,45 @@ fn full_disk_ends_a_run_and_keeps_its_last_checkpoint() {
         let names = message.contains("cannot write /mnt/out/checkpoint.safetensors");
         assert!(names && message.contains("No space left"), "{message}");
         assert_eq!(checkpoint(&cut).step, 5);
-        assert!(!cut.join("out/checkpoint.safetensors.partial").exists());
+        assert!(!has_partial(&cut.join("out")));
         succeed(&config, &["--resume"]);
         assert_eq!(weights(&cut), weights(&whole));
+    }
+}
+
+#[test]
+fn configuration_that_does_not_fit_on_the_disk_leaves_nothing() {
+    let folder = folder("faults_new");
+    image::RgbImage::new(8, 8).save(folder.join("a.png")).unwrap();
+    let script = "cp -r $2 /mnt/pictures && cd /mnt && head -c 1000000 /dev/zero > full 2> /dev/null; \
+        $1 new pictures; code=$?; ls; exit $code";
+    let script = format!("mount -t tmpfs -o size=64k tmpfs /mnt && {script}");
+    if let Some(output) = in_own_mounts(&script, &[program(), &folder]) {
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        let names = message.contains("cannot write config.toml");
+        assert!(names && message.contains("No space left"), "{message}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "full\npictures\n");
+    }
+}
+
+#[test]
+fn checkpoint_is_judged_where_nothing_can_be_written_beside_it() {
+    let folder = folder("faults_eval");
+    let config = write_run(&folder, 40, |c| c.train.steps = 2);
+    succeed(&config, &[]);
+    let script = "cp -r $2/. /mnt && mount -o remount,ro /mnt && $1 eval /mnt/out/checkpoint.safetensors \
+        -o $2/report --count 10 --sample-steps 2 --curve-count 0 --classifier-steps 4 --groups 3 && \
+        ! $1 eval /mnt/out/checkpoint.safetensors -o /mnt/report";
+    if let Some(output) = in_own_mounts(script, &[program(), &folder]) {
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{message}");
+        assert!(message.contains("classifier: not kept, cannot write /mnt/out"), "{message}");
+        assert!(folder.join("report/report.html").exists());
+        // Refused before any work.
+        let last = message.lines().last().unwrap();
+        assert!(last.contains("cannot make /mnt/report"), "{message}");
+        assert_eq!(message.matches("classifier: not kept").count(), 1, "{message}");
     }
 }
 
@@ -236,7 +314,7 @@ fn checkpoint_that_cannot_be_written_whole_leaves_the_one_before() {
     let names = format!("cannot write {}: File too large", path.display());
     assert!(message.contains(&names), "{message}");
     assert_eq!(checkpoint(&whole).step, 5);
-    assert!(!out.join("checkpoint.safetensors.partial").exists());
+    assert!(!has_partial(&out));
     succeed(&config, &["--resume"]);
     assert_eq!(weights(&whole), expected);
 }
@@ -255,7 +333,7 @@ fn folder_that_cannot_be_written_is_named() {
     if let Some(output) = in_own_mounts(script, &[program(), &config]) {
         let message = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{message}");
-        let names = message.contains("cannot write /mnt/out/loss.csv");
+        let names = message.contains("cannot write /mnt/out/.lock");
         assert!(names && message.contains("Read-only"), "{message}");
     }
 }

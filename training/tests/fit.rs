@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use common::program::{checkpoint, command, refuse, succeed, weights};
+use common::program::{checkpoint, command, has_partial, refuse, succeed, weights};
 use common::{folder, write_run};
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
@@ -288,11 +288,19 @@ fn existing_run_is_not_overwritten_and_another_is_not_resumed() {
     let before = std::fs::read(folder.join("out/checkpoint.safetensors")).unwrap();
     let message = refuse(&config, &[]);
     assert!(message.contains("exists") && message.contains("--resume"), "{message}");
-    let changes: [fn(&mut Config); 2] = [|c| c.train.learning_rate = 1e-4, |c| c.data.flip = true];
-    for change in changes {
+    type Change = fn(&mut Config);
+    let changes: [(Change, &str); 5] = [
+        (|c| c.train.learning_rate = 1e-4, "train.learning_rate was 0.002, and is 0.0001"),
+        (|c| c.data.flip = true, "data.flip was false, and is true"),
+        (|c| c.data.jitter.hue = 0.5, "data.jitter was not given, and is {"),
+        (|c| c.model.channels = vec![8, 8], "model.channels was [8,16], and is [8,8]"),
+        (|c| c.seed = 9, "seed was 3, and is 9"),
+    ];
+    for (change, expected) in changes {
         let other = write_run(&folder, 4, change);
         let message = refuse(&other, &["--resume"]);
-        assert!(message.contains("another configuration"), "{message}");
+        let names = message.contains("another configuration") && message.contains("--from");
+        assert!(names && message.contains(expected), "{message}");
     }
     assert_eq!(std::fs::read(folder.join("out/checkpoint.safetensors")).unwrap(), before);
 }
@@ -316,6 +324,43 @@ fn damaged_checkpoints_are_named_and_left_alone() {
         assert!(message.contains(part) && message.contains("checkpoint.safetensors"), "{message}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
+    // A single bit of a single value.
+    for place in [whole.len() - 1, whole.len() / 2, whole.len() * 3 / 4] {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let message = refuse(&config, &["--resume"]);
+        assert!(message.contains("is damaged") && message.contains("checksum"), "{message}");
+    }
+}
+
+#[test]
+fn pictures_that_a_killed_run_did_not_draw_are_drawn_when_it_goes_on() {
+    let folder = folder("fit_pictures_due");
+    let config = write_run(&folder, 4, |c| {
+        (c.train.steps, c.report.checkpoint_every, c.report.sample_every) = (12, 4, 4);
+    });
+    succeed(&config, &[]);
+    let picture = |step: usize| folder.join(format!("out/samples_{step:06}.png"));
+    let [due, older] = [12, 8].map(|step| std::fs::read(picture(step)).unwrap());
+    for (step, left) in [(12, &older), (8, &due)] {
+        std::fs::remove_file(picture(step)).unwrap();
+        succeed(&config, &["--resume"]);
+        assert_eq!(picture(step).exists(), step == 12, "only that of the checkpoint's step");
+        let other = std::fs::read(picture(if step == 12 { 8 } else { 12 })).unwrap();
+        assert_eq!(&other, left);
+    }
+}
+
+#[test]
+fn warm_up_that_outlasts_the_run_is_said() {
+    let folder = folder("fit_warm_up");
+    let config = write_run(&folder, 4, |c| (c.train.steps, c.train.warmup_steps) = (2, 2));
+    let message = succeed(&config, &[]);
+    assert!(message.contains("train.warmup_steps is 2 of 2 steps"), "{message}");
+    let config = write_run(&folder, 4, |c| (c.train.steps, c.train.warmup_steps) = (3, 2));
+    let message = succeed(&config, &["--out", folder.join("other").to_str().unwrap()]);
+    assert!(!message.contains("warmup_steps"), "{message}");
 }
 
 #[test]
@@ -340,7 +385,7 @@ fn diverging_run_stops_with_an_error_and_its_last_good_checkpoint() {
     // Step n is logged with the loss of the weights of before it. All after the checkpoint was bad.
     assert!(losses[checkpoint.step] < 10.5, "{losses:?}");
     assert!(losses[checkpoint.step + 1..].iter().all(|loss| *loss > 9.5), "{losses:?}");
-    assert!(!folder.join("out/checkpoint.safetensors.partial").exists());
+    assert!(!has_partial(&folder.join("out")));
     assert_eq!(refuse(&config, &["--resume"]).lines().last(), message.lines().last());
 }
 
@@ -348,7 +393,7 @@ fn diverging_run_stops_with_an_error_and_its_last_good_checkpoint() {
 fn configurations_that_cannot_work_are_refused_by_name() {
     let folder = folder("fit_config");
     type Case = (fn(&mut Config), &'static str);
-    let cases: [Case; 19] = [
+    let cases: [Case; 21] = [
         (|c| c.model.channels = vec![], "model.channels is empty"),
         (|c| c.model.channels = vec![8, 18], "model.channels has 18"),
         (|c| c.model.heads = 3, "model.heads is 3"),
@@ -371,6 +416,15 @@ fn configurations_that_cannot_work_are_refused_by_name() {
         (|c| c.diffusion.beta_end = 1.5, "beta"),
         (|c| c.diffusion.prediction_type = "noise".into(), "prediction_type: found \"noise\""),
         (|c| c.report.sample_steps = 1001, "report.sample_steps is 1001"),
+        (|c| c.report.samples = 4097, "report.samples is 4097, expected 1 to 4096"),
+        (
+            // Three terabytes of activations.
+            |c| {
+                (c.model.channels, c.model.blocks) = (vec![4096, 16], 8);
+                c.train.batch = 65536;
+            },
+            "for a batch of 65536 images",
+        ),
     ];
     for (change, part) in cases {
         let message = refuse(&write_run(&folder, 4, change), &[]);

@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use common::{folder, write_run};
 use ddpm::model::Denoiser;
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions};
+use ddpm::sampler::Thresholding;
 use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::config::Config;
 use ddpm_train::export::{Precision, export};
@@ -116,6 +117,37 @@ fn imported_process_is_that_of_the_scheduler() {
     assert_eq!(bare.config.diffusion.variance_type, "fixed_small");
     assert!(bare.notes[0].contains("no scheduler_config.json"), "{:?}", bare.notes);
 
+    // How samples are drawn is kept as far as a checkpoint can, and said where it cannot.
+    let other = |name: &str, changes: &[(&str, serde_json::Value)]| {
+        let folder = copy(name, "paper");
+        let path = folder.join("scheduler_config.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for (key, value) in changes {
+            json[key] = value.clone();
+        }
+        std::fs::write(&path, json.to_string()).unwrap();
+        import(&folder, &Device::flex()).unwrap()
+    };
+    let short = [("num_train_timesteps", 20.into()), ("clip_sample", false.into())];
+    let short = other("import_short", &short);
+    assert!(short.notes.is_empty(), "{:?}", short.notes);
+    assert_eq!(short.config.report.sample_steps, 20);
+    let thresholding = short.config.model_config().unwrap().sampler.thresholding;
+    assert_eq!(thresholding, Thresholding::Off);
+    let text = toml::to_string(&short.config).unwrap();
+    assert_eq!(toml::from_str::<Config>(&text).unwrap(), short.config);
+    let parameters = short.parameters.clone();
+    let onnx = folder("import_unclipped").join("model.onnx");
+    export(&onnx, &short.config, &parameters, Precision::F32, &Device::flex()).unwrap();
+    let exported = OnnxDenoiser::load(&ModelSource::Path(onnx), &OnnxOptions::default()).unwrap();
+    assert_eq!(exported.config().sampler.thresholding, Thresholding::Off);
+    for (key, value) in [("thresholding", true.into()), ("clip_sample_range", 2.into())] {
+        let imported = other("import_thresholds", &[(key, value)]);
+        let [note] = &imported.notes[..] else { panic!("{key}: {:?}", imported.notes) };
+        assert!(note.contains(key) && note.contains("--scheduler"), "{note}");
+    }
+
     // The folder of a pipeline.
     let pipeline = folder("import_pipeline");
     std::fs::rename(copy("import_pipeline_unet", "paper"), pipeline.join("unet")).unwrap();
@@ -125,6 +157,13 @@ fn imported_process_is_that_of_the_scheduler() {
         .unwrap();
     assert_eq!(import(&pipeline, &Device::flex()).unwrap().config, paper);
 }
+
+/// Of a hundred numbers; diffusers' have a thousand.
+const LONG_LIST: &str = concat!(
+    "[0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, ",
+    "0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, ",
+    "0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125]"
+);
 
 #[test]
 fn what_cannot_be_expressed_is_refused_by_name() {
@@ -149,6 +188,7 @@ fn what_cannot_be_expressed_is_refused_by_name() {
         ("config.json", "cross_attention_dim", "768"),
         ("config.json", "norm_num_groups", r#""four""#),
         ("scheduler_config.json", "trained_betas", "[0.1]"),
+        ("scheduler_config.json", "trained_betas", LONG_LIST),
         ("scheduler_config.json", "_class_name", r#""FlowMatchEulerDiscreteScheduler""#),
         ("scheduler_config.json", "prediction_type", r#""flow""#),
         ("scheduler_config.json", "variance_type", r#""learned_range""#),
@@ -169,6 +209,7 @@ fn what_cannot_be_expressed_is_refused_by_name() {
         let message = format!("{error:#}");
         let expected = if value.contains("FlowMatch") { "beta_start" } else { key };
         assert!(message.contains(expected), "{key} = {value}: {message}");
+        assert!(message.len() < 400, "{message}");
     }
 }
 
@@ -194,6 +235,13 @@ fn weights_that_are_missing_or_too_many_are_refused_by_name() {
         message.contains("time_embedding.linear_1.weight\": found shape [16, 4], expected [32, 4]"),
         "{message}"
     );
+
+    change("\"time_embedding_dim\": 32", "\"time_embedding_dim\": null");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let end = bytes.len() - 4;
+    bytes[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&weights, &bytes).unwrap();
+    assert!(refused().contains("found a value of NaN, expected finite"), "{}", refused());
 
     std::fs::write(&weights, "{}").unwrap();
     assert!(refused().contains("not a safetensors file"), "{}", refused());

@@ -7,6 +7,7 @@ use std::process::Output;
 
 use common::program::{program, succeed};
 use common::{folder, write_png, write_run};
+use ddpm_train::picture;
 
 fn run(arguments: &[&str], paths: &[&Path]) -> Output {
     let mut command = program();
@@ -96,6 +97,23 @@ fn model_without_classes_refuses_class_and_guidance() {
     assert!(message.contains("guidance"), "{message}");
     let message = refused(&folder.join("sheet.png"), &folder.join("none.png"), &[]);
     assert!(message.contains("sheet.png: not a safetensors file"), "{message}");
+}
+
+#[test]
+fn number_of_samples_is_what_a_picture_holds() {
+    let folder = folder("sample_count");
+    let config = write_run(&folder, 4, |c| c.train.steps = 2);
+    succeed(&config, &[]);
+    let checkpoint = folder.join("out/checkpoint.safetensors");
+    for count in ["0", "4097", "10000000000", "18446744073709551615"] {
+        let message = refused(&checkpoint, &folder.join("s.png"), &["--count", count]);
+        assert!(message.contains(&format!("--count is {count}, expected 1 to 4096")), "{message}");
+    }
+    // A thousand pictures of a megapixel are no picture.
+    let large = picture::check_count("--count", 1000, 1024, 1024).unwrap_err();
+    assert!(large.to_string().contains("--count is 1000, expected at most 3"), "{large}");
+    picture::check_count("--count", 64, 1024, 1024).unwrap();
+    picture::check_count("--count", 4096, 32, 32).unwrap();
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! A layer above everything: it uses the crate's public API and nothing else of it.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod bench;
 mod chart;
 mod describe;
@@ -77,7 +79,7 @@ fn main() -> ExitCode {
         // Help and version are no errors.
         Err(asked) if !asked.use_stderr() => asked.exit(),
         Err(error) => {
-            eprint!("ddpm: {}", error.render());
+            say(format!("ddpm: {}", error.render()).trim_end());
             return ExitCode::from(2);
         }
     };
@@ -113,9 +115,9 @@ fn parse() -> std::result::Result<Cli, clap::Error> {
 }
 
 fn fail(error: &Error) -> ExitCode {
-    eprintln!("ddpm: error: {error}");
+    say(&format!("ddpm: error: {error}"));
     if let Some(hint) = hint(error) {
-        eprintln!("ddpm: hint: {hint}");
+        say(&format!("ddpm: hint: {hint}"));
     }
     ExitCode::from(exit_code(error.kind()))
 }
@@ -143,6 +145,13 @@ fn hint(error: &Error) -> Option<&'static str> {
         ErrorKind::OutOfMemory => Some("a smaller --count or --batch needs less memory"),
         _ => None,
     }
+}
+
+/// Says a line on standard error. Where it cannot be written, a full disk say, the words are lost and not
+/// the work.
+fn say(line: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Writes a result to standard output. Whoever closed it, a pager say, has seen enough.

@@ -16,6 +16,7 @@ use ddpm::onnx::{
 use ddpm::prediction::PredictionType;
 
 use crate::provider_options::ProviderOptions;
+use crate::say;
 
 /// How much is said on standard error.
 #[derive(Clone, Copy)]
@@ -32,14 +33,14 @@ impl Console {
                 LogLevel::Warning => "warning",
                 LogLevel::Info | LogLevel::Debug => "info",
             };
-            eprintln!("ddpm: {level}: {text}");
+            say(&format!("ddpm: {level}: {text}"));
         });
         Logger::new(Some(sink), if self.verbose { LogLevel::Info } else { LogLevel::Warning })
     }
 
     /// Says what the user should know of, and may go on without.
     pub fn note(self, text: &str) {
-        eprintln!("ddpm: note: {text}");
+        say(&format!("ddpm: note: {text}"));
     }
 }
 
@@ -153,6 +154,11 @@ impl ScheduleOptions {
 }
 
 impl ModelOptions {
+    /// The file of weights that is read beside the model.
+    pub fn weights(&self) -> Option<&Path> {
+        self.weights.as_deref()
+    }
+
     /// What the flags know better than the file. Errors: `InvalidArgument`.
     fn overrides(&self) -> Result<ModelOverrides> {
         let mut overrides = ModelOverrides {

@@ -15,10 +15,11 @@ pub struct Output {
 }
 
 impl Output {
-    /// Checks that `path` ends in one of `extensions` and that a file can be made beside it.
+    /// Checks that `path` ends in one of `extensions`, is none of the `inputs` of the command, and that a
+    /// file can be made beside it.
     ///
-    /// Errors: `InvalidArgument` for another ending, `Io` for the rest.
-    pub fn new(path: &Path, extensions: &[&str]) -> Result<Self> {
+    /// Errors: `InvalidArgument` for another ending or an input, `Io` for the rest.
+    pub fn new(path: &Path, extensions: &[&str], inputs: &[Option<&Path>]) -> Result<Self> {
         if !extensions.iter().any(|extension| ends_in(path, extension)) {
             let expected: Vec<String> =
                 extensions.iter().map(|extension| format!(".{extension}")).collect();
@@ -28,8 +29,21 @@ impl Output {
                 expected.join(" or ")
             )));
         }
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let output = Self { named: path.to_owned(), target };
+        let mut output = Self { named: path.to_owned(), target: path.to_owned() };
+        let found = fs::symlink_metadata(path);
+        if found.is_ok() {
+            // Fails for a link to nothing, which a rename would replace.
+            output.target = fs::canonicalize(path).map_err(|error| output.fault(error))?;
+        }
+        for input in inputs.iter().flatten() {
+            if found.is_ok() && fs::canonicalize(input).is_ok_and(|input| input == output.target) {
+                return Err(Error::invalid_argument(format!(
+                    "--output: {} would be written over {}, which is read; expected another name",
+                    path.display(),
+                    input.display()
+                )));
+            }
+        }
         match fs::metadata(path) {
             Ok(found) if !found.is_file() => return Err(output.fault("not a file")),
             Ok(found) if found.permissions().readonly() => {

@@ -49,7 +49,7 @@ struct Series {
 
 impl Plot {
     pub fn execute(self, console: Console) -> Result<()> {
-        let output = Output::new(&self.output, &["svg"])?;
+        let output = Output::new(&self.output, &["svg"], &[])?;
         if self.sampler.len() > SERIES {
             return Err(Error::invalid_argument(format!(
                 "sampler: found {} of them, expected at most {SERIES}",

@@ -76,7 +76,11 @@ const BATCH_VALUES: usize = 1 << 22;
 
 impl Run {
     pub fn execute(self, console: Console) -> Result<()> {
-        let output = Output::new(&self.output, &["png", "safetensors"])?;
+        let output = Output::new(
+            &self.output,
+            &["png", "safetensors"],
+            &[self.image.as_deref(), self.model_options.weights()],
+        )?;
         let begun = Instant::now();
         let Loaded { mut denoiser, info } =
             self.model_options.load(&self.model, console.logger())?;

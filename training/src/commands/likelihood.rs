@@ -5,6 +5,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use clap::Args;
 use ddpm_train::checkpoint::Checkpoint;
+use ddpm_train::console;
 use ddpm_train::forward::BurnDenoiser;
 use ddpm_train::likelihood::{self, Request};
 
@@ -40,7 +41,7 @@ impl Likelihood {
         let images = likelihood::evenly_spread(data.len(), self.count);
         let request = Request { every: self.every, seed: self.seed, batch: self.batch };
         let mut denoiser = BurnDenoiser::new(config, weights, device.clone())?;
-        println!("{}", likelihood::likelihood(&mut denoiser, &data, &images, request)?);
+        console::print(likelihood::likelihood(&mut denoiser, &data, &images, request)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -6,13 +6,15 @@ use clap::Args;
 use ddpm::noise_schedule::NoiseSchedule;
 use ddpm_train::config::Config;
 use ddpm_train::noise;
+use ddpm_train::output;
+use ddpm_train::say;
 
 /// Draw what the noise makes of a picture: at timesteps 0, 200, 400, 600, 800 and 999 of 1000.
 #[derive(Args)]
 pub struct Noise {
     /// A picture of any kind that fit reads.
     image: PathBuf,
-    /// The figure, PNG.
+    /// The figure, .png.
     #[arg(short, long)]
     out: PathBuf,
     /// Take the noise schedule of this configuration, TOML; without it the linear one of the DDPM paper.
@@ -25,13 +27,14 @@ pub struct Noise {
 
 impl Noise {
     pub fn run(self) -> Result<ExitCode> {
+        output::check(&self.out, "png", &[&self.image])?;
         let schedule = match self.config {
             Some(path) => Config::read(&path)?.model_config()?.noise_schedule()?,
             None => NoiseSchedule::ddpm(),
         };
         let timesteps = noise::figure(&self.image, &schedule, self.seed, &self.out)?;
         let timesteps: Vec<String> = timesteps.iter().map(usize::to_string).collect();
-        eprintln!("wrote {}: t = {}", self.out.display(), timesteps.join(", "));
+        say!("wrote {}: t = {}", self.out.display(), timesteps.join(", "));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -5,14 +5,17 @@ use anyhow::Result;
 use burn::tensor::Device;
 use clap::Args;
 use ddpm_train::checkpoint::Checkpoint;
+use ddpm_train::output;
+use ddpm_train::picture;
 use ddpm_train::sample::{self, Request};
+use ddpm_train::say;
 
 /// Draw a grid of samples from a checkpoint.
 #[derive(Args)]
 pub struct Sample {
     /// A checkpoint written by fit.
     checkpoint: PathBuf,
-    /// The picture, PNG.
+    /// The picture, .png.
     #[arg(short, long)]
     out: PathBuf,
     /// Pictures in the grid.
@@ -37,8 +40,10 @@ pub struct Sample {
 
 impl Sample {
     pub fn run(self, device: &Device) -> Result<ExitCode> {
+        output::check(&self.out, "png", &[&self.checkpoint])?;
         let checkpoint = Checkpoint::read(&self.checkpoint)?;
         let config = &checkpoint.config;
+        picture::check_count("--count", self.count, config.data.width, config.data.height)?;
         let weights = checkpoint.ema(device)?;
         let request = Request {
             count: self.count,
@@ -50,6 +55,7 @@ impl Sample {
         };
         let images = sample::sample(config, &weights, &request, device)?;
         sample::write_grid(&self.out, config, &images)?;
+        say!("wrote {}", self.out.display());
         Ok(ExitCode::SUCCESS)
     }
 }

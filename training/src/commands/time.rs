@@ -5,6 +5,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use clap::Args;
 use ddpm_train::config::Config;
+use ddpm_train::console;
 use ddpm_train::step;
 
 /// Time training steps: a line of seconds for each, the first (warm-up) left out.
@@ -27,7 +28,7 @@ impl Time {
         config.train.batch = self.batch.unwrap_or(config.train.batch);
         config.validate()?;
         for seconds in step::time(&config, self.steps, device)? {
-            println!("{seconds}");
+            console::print(seconds)?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -105,7 +105,7 @@ pub fn read(folder: &Path, config: &DataConfig) -> Result<Images> {
         if !empty.is_empty() {
             let count = empty.len();
             notes.push(format!(
-                "{shown}: {count} folders without a picture, so no classes{}",
+                "{shown}: {count} folders without a picture that can be used, so no classes{}",
                 list(&empty)
             ));
         }

@@ -30,6 +30,8 @@ use config::{Color, DataConfig, Pixels, Source};
 use jitter::Recolor;
 pub use order::Order;
 
+use crate::hash::{fnv1a, words};
+
 /// One picture as the trainer decodes it to RGB, on white, made smaller where a side is longer than
 /// `longest`.
 pub fn read_picture(path: &Path, longest: u32) -> Result<RgbImage> {
@@ -108,15 +110,8 @@ impl Dataset {
 
     /// What the images are, in a few letters: others have another, as far as 64 bits can tell.
     pub fn fingerprint(&self) -> String {
-        // FNV-1a (Fowler, Noll, Vo), of words instead of bytes.
-        let (words, rest) = self.images.pixels.as_chunks::<8>();
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        let words = words.iter().chain([&last]).map(|word| u64::from_le_bytes(*word));
         let labels = self.labels().iter().map(|&label| u64::from(label));
-        let hash = words.chain(labels).fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| {
-            (hash ^ word).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = fnv1a(words(&self.images.pixels).chain(labels));
         format!("{} images, {hash:016x}", self.len())
     }
 

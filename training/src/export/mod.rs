@@ -14,9 +14,9 @@ use ddpm::rng::{self, Purpose};
 use ddpm::sampler::Thresholding;
 use ndarray::Array4;
 
-use crate::checkpoint::write_atomically;
 use crate::config::Config;
 use crate::forward::BurnDenoiser;
+use crate::output::write_atomically;
 use crate::parameters::Parameters;
 use ddpm::onnx::protobuf::Message;
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::checkpoint::write_atomically;
 use crate::config::Config;
+use crate::output::write_atomically;
 use crate::parameters::{Parameters, StoredTensor};
 use crate::torch_layout;
 

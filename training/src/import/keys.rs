@@ -7,6 +7,18 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+/// The longest value that is shown whole.
+const LONGEST: usize = 80;
+
+/// A value for a message: a list may have a thousand numbers.
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} ...", &text[..end]),
+        None => text,
+    }
+}
+
 /// The keys that nobody has asked for yet.
 pub struct Keys {
     file: String,
@@ -39,7 +51,7 @@ impl Keys {
             None | Some(Value::Null) => Ok(None),
             Some(value) => serde_json::from_value(value.clone())
                 .map(Some)
-                .with_context(|| format!("{}: {key} is {value}", self.file)),
+                .with_context(|| format!("{}: {key} is {}", self.file, short(&value))),
         }
     }
 
@@ -64,8 +76,9 @@ impl Keys {
         let shown: Vec<String> = expected.iter().map(Value::to_string).collect();
         ensure!(
             expected.iter().any(same),
-            "{}: {key} is {found}, which the network here does not have; expected {}",
+            "{}: {key} is {}, which the network here does not have; expected {}",
             self.file,
+            short(&found),
             shown.join(" or ")
         );
         Ok(())
@@ -79,7 +92,9 @@ impl Keys {
     /// Refuses keys that nobody has asked for; those of the library itself begin with an underscore.
     pub fn finish(&self) -> Result<()> {
         match self.left.iter().find(|(key, _)| !key.starts_with('_')) {
-            Some((key, value)) => bail!("{}: {key} is {value}, and is not known here", self.file),
+            Some((key, value)) => {
+                bail!("{}: {key} is {}, and is not known here", self.file, short(value))
+            }
             None => Ok(()),
         }
     }

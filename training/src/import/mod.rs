@@ -19,7 +19,9 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use crate::checkpoint;
 use crate::config::Config;
 use crate::optimizer::TrainState;
+use crate::output::{self, write_atomically};
 use crate::parameters::{ParameterSpec, Parameters, specs};
+use crate::say;
 use crate::torch_layout;
 use keys::Keys;
 
@@ -50,7 +52,7 @@ pub fn import(folder: &Path, device: &Device) -> Result<Imported> {
             .into_iter()
             .find(|path| path.exists());
     let diffusion = match schedule {
-        Some(path) => schedule::read(Keys::read(&path)?)?,
+        Some(path) => schedule::read(Keys::read(&path)?, &mut notes)?,
         None => {
             notes.push(
                 "no scheduler_config.json: taken to predict the noise of the DDPM paper's linear schedule"
@@ -81,6 +83,7 @@ fn config(description: &network::Description, diffusion: serde_json::Value) -> R
         4 => "rgba",
         _ => "rgb",
     };
+    let timesteps = diffusion["num_train_timesteps"].as_u64().unwrap_or(50);
     let config: Config = serde_json::from_value(serde_json::json!({
         "seed": 1,
         "out": "out/imported",
@@ -105,7 +108,8 @@ fn config(description: &network::Description, diffusion: serde_json::Value) -> R
             // A table of diffusers has no row for no class.
             "label_dropout": 0.0,
         },
-        "report": { "checkpoint_every": 500, "sample_every": 1000, "samples": 16, "sample_steps": 50 },
+        "report": { "checkpoint_every": 500, "sample_every": 1000, "samples": 16,
+            "sample_steps": timesteps.min(50) },
     }))?;
     config.validate()?;
     Ok(config)
@@ -166,26 +170,37 @@ fn read(tensor: &TensorView<'_>, spec: &ParameterSpec, parts: usize) -> Result<V
     );
     let data = tensor.data();
     let pairs = || data.as_chunks::<2>().0.iter().copied();
-    Ok(match tensor.dtype() {
+    let values: Vec<f32> = match tensor.dtype() {
         Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         Dtype::F16 => pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
         Dtype::BF16 => pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
         other => bail!("found {other:?}, expected F32, F16 or BF16"),
-    })
+    };
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        bail!("found a value of {value}, expected finite numbers");
+    }
+    Ok(values)
+}
+
+/// Refuses a place of a checkpoint where it, or the configuration beside it, cannot be written or is
+/// there already.
+pub fn check(path: &Path) -> Result<()> {
+    output::check_new(path, "safetensors")?;
+    output::check_new(&beside(path), "toml")
+}
+
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("toml")
 }
 
 /// Writes a checkpoint to `path`, and beside it, as TOML, a configuration to train it with. Returns
 /// where that is.
 pub fn write(path: &Path, imported: &Imported, device: &Device) -> Result<PathBuf> {
+    check(path)?;
     for note in &imported.notes {
-        eprintln!("{note}");
+        say!("{note}");
     }
-    let toml = path.with_extension("toml");
-    ensure!(
-        toml != path,
-        "{}: is where the configuration goes, expected another name",
-        path.display()
-    );
+    let toml = beside(path);
     let state = TrainState::starting_with(imported.parameters.clone(), device)?;
     checkpoint::save(path, &imported.config, "imported", &state)?;
     let text = format!(
@@ -196,7 +211,7 @@ pub fn write(path: &Path, imported: &Imported, device: &Device) -> Result<PathBu
         file_name(path),
         toml::to_string(&imported.config)?
     );
-    checkpoint::write_atomically(&toml, text.as_bytes())?;
+    write_atomically(&toml, text.as_bytes())?;
     Ok(toml)
 }
 

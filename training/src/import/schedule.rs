@@ -1,5 +1,5 @@
 //! `scheduler_config.json` as the forward process. How the samples were to be drawn is the sampler's
-//! business here, not the model's.
+//! business here, not the model's, but for whether they are clipped.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ pub fn paper() -> Value {
 }
 
 /// Reads what the model was trained on. Values are checked with the configuration they go into.
-pub fn read(mut keys: Keys) -> Result<Value> {
+pub fn read(mut keys: Keys, notes: &mut Vec<String>) -> Result<Value> {
     let mut process = paper();
     let class: String = keys.or("_class_name", "DDPMScheduler".to_string())?;
     // Others have other defaults, or no betas at all.
@@ -30,11 +30,21 @@ pub fn read(mut keys: Keys) -> Result<Value> {
             process[key] = value;
         }
     }
-    for key in ["prediction_type", "variance_type", "rescale_betas_zero_snr"] {
+    for key in ["prediction_type", "variance_type", "rescale_betas_zero_snr", "clip_sample"] {
         if let Some(value) = keys.optional(key)? {
             process[key] = value;
         }
     }
     keys.only("trained_betas", &[Value::Null])?;
+    for (key, kept) in [("thresholding", json!(false)), ("clip_sample_range", json!(1.0))] {
+        let found: Value = keys.or(key, kept.clone())?;
+        if found.as_f64() != kept.as_f64() || found.as_bool() != kept.as_bool() {
+            notes.push(format!(
+                "{}: {key} is {found}, which a checkpoint does not keep. To draw with it, give the file to \
+                 the engine, with ddpm run --scheduler say",
+                keys.file()
+            ));
+        }
+    }
     Ok(process)
 }

@@ -12,8 +12,8 @@ use super::distance::Features;
 use super::images::Images;
 use super::net::Net;
 use super::teach::Lessons;
-use crate::checkpoint::write_atomically;
 use crate::network::Start;
+use crate::output::write_atomically;
 use crate::parameters::{ParameterSpec, Parameters};
 
 const VERSION: &str = "1";

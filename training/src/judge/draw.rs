@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::export::{Precision, model_bytes};
 use crate::forward::BurnDenoiser;
 use crate::parameters::Parameters;
+use crate::say;
 
 /// Pictures that are drawn together.
 const BATCH: usize = 64;
@@ -80,7 +81,7 @@ impl Artist {
             match OnnxDenoiser::load(&ModelSource::Bytes(bytes.into()), &options) {
                 Ok(denoiser) => (Box::new(denoiser), "ONNX Runtime"),
                 Err(error) => {
-                    eprintln!("samples are drawn with burn, which takes longer: {error}");
+                    say!("samples are drawn with burn, which takes longer: {error}");
                     (Box::new(burn), "burn")
                 }
             };
@@ -134,7 +135,7 @@ impl Artist {
                 while run.step(&mut *self.denoiser)? {
                     if spoke.elapsed() >= SPEAK_EVERY {
                         spoke = Instant::now();
-                        eprintln!(
+                        say!(
                             "{}, {} steps: {done} of {count} drawn, the next {n} at step {}",
                             way.name,
                             way.steps,

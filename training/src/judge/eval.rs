@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use burn::tensor::Device;
 
 use super::classifier::{Classifier, Seen};
@@ -16,10 +16,12 @@ use super::report::{self, Pictures};
 use super::results::{Distance, Model, Pair, Point, Recognised, Results, Samples};
 use super::split::shuffled;
 use super::teach::{Lessons, teach};
-use crate::checkpoint::{Checkpoint, write_atomically};
+use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::data::augment::View;
+use crate::output::write_atomically;
+use crate::say;
 
 /// Pairs that are shown.
 const PAIRS: usize = 16;
@@ -100,18 +102,23 @@ pub fn classifier(
             || !about.knows_classes && data.class_names().is_empty();
         let same = about.images == data.fingerprint() && about.lessons == *lessons && learned;
         if same && about.net.shape() == Shape::of(&config.data) {
-            eprintln!("classifier: {}", path.display());
+            say!("classifier: {}", path.display());
             return Ok(found);
         }
-        eprintln!("{}: learned from other images or in another way; trained anew", path.display());
+        say!("{}: learned from other images or in another way; trained anew", path.display());
     }
     let found = teach(lessons, data, test, Shape::of(&config.data), device)?;
-    found.save(&path)?;
-    eprintln!("classifier: wrote {}", path.display());
+    match found.save(&path) {
+        Ok(()) => say!("classifier: wrote {}", path.display()),
+        // A checkpoint may lie where nothing can be written; the next time it is trained again.
+        Err(error) => say!(
+            "classifier: not kept, {error:#}; `ddpm-train classifier` makes one to give with --classifier"
+        ),
+    }
     Ok(found)
 }
 
-/// Judges a checkpoint and writes `report.html` and `results.json` to `folder`. Prints how far it is on
+/// Judges a checkpoint and writes `report.html` and `results.json` to `folder`, which must be there. Prints how far it is on
 /// stderr.
 ///
 /// Errors: where checkpoint, images and classifier do not fit together, or there are fewer than 4
@@ -146,12 +153,12 @@ pub fn eval(
         Artist::new(config, &checkpoint.ema(device)?, options.seed, options.guidance, device)?;
     artist.check(&options.way)?;
     options.curve.iter().try_for_each(|way| artist.check(way))?;
-    eprintln!("drawing {n} samples: {}, {} steps", options.way.name, options.way.steps);
+    say!("drawing {n} samples: {}, {} steps", options.way.name, options.way.steps);
     let started = Instant::now();
     let drawn = artist.draw(&options.way, n)?;
     let seconds = started.elapsed().as_secs_f64();
 
-    eprintln!("comparing");
+    say!("comparing");
     let (reference, others) = (real.images(0, n), real.images(n, n));
     let training = classifier.see(&reference)?;
     let gaussian = Gaussian::of(&training.features);
@@ -190,7 +197,7 @@ pub fn eval(
         }
     }
 
-    eprintln!("looking for the nearest training images");
+    say!("looking for the nearest training images");
     let (real_images, real_seen, own, real_name) = match &held_out {
         Some((images, seen)) => (images, &seen.features, None, "held-out images"),
         None => (
@@ -268,7 +275,6 @@ pub fn eval(
         nearest: pair_images(&places)?,
         first: pair_images(&firsts)?,
     };
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     write_atomically(&results_path(folder), results.json()?.as_bytes())?;
     write_atomically(&report_path(folder), report::html(&results, &pictures).as_bytes())?;
     Ok(results)
@@ -458,7 +464,7 @@ fn curve(
         let seconds = started.elapsed().as_secs_f64();
         let seen = classifier.see(&drawn.images)?;
         let distance = Distance::to("samples", &seen.features, &training, &gaussian);
-        eprintln!(
+        say!(
             "{} of {}: {}, {} steps: {:.3} Frechet, {seconds:.0} s",
             index + 1,
             options.curve.len(),

@@ -19,6 +19,7 @@ use crate::data::{Dataset, Order};
 use crate::device;
 use crate::optimizer::TrainState;
 use crate::parameters::Parameters;
+use crate::say;
 use crate::step::Gradient;
 use crate::workers;
 
@@ -81,7 +82,7 @@ impl Lessons {
         count("steps", self.steps, 1, 10_000_000)?;
         count("batch", self.batch, 4, 65536)?;
         count("features", self.features, 2, 1024)?;
-        count("clusters", self.clusters, 2, 1024)?;
+        count("groups", self.clusters, 2, 1024)?;
         ensure!(
             self.learning_rate > 0.0 && self.learning_rate.is_finite(),
             "classifier: learning_rate is {}, expected more than 0",
@@ -288,7 +289,7 @@ fn learn(lessons: &Lessons, net: &Net, train: &Labelled, device: &Device) -> Res
             spoke = Instant::now();
             let seconds = started.elapsed().as_secs_f64();
             let left = seconds / (step + 1) as f64 * (lessons.steps - step - 1) as f64;
-            eprintln!(
+            say!(
                 "classifier: step {} of {}  loss {mean:.4}  {:.0} images/s  {:.1} min left",
                 step + 1,
                 lessons.steps,

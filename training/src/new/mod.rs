@@ -5,13 +5,12 @@ mod look;
 mod plan;
 mod relative;
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::config::Config;
+use crate::output;
 use look::Survey;
 use plan::Plan;
 
@@ -19,8 +18,8 @@ use plan::Plan;
 /// what was found, what was chosen, and what comes next, in lines of text.
 pub fn new(folder: &Path, path: &Path) -> Result<String> {
     let shown = path.display();
-    ensure!(!path.exists(), "{shown} exists; choose another file with -o");
     let data_folder = relative::from_file(path, folder)?;
+    output::check_new(path, "toml")?;
     let survey = Survey::of(folder).with_context(|| format!("{}", folder.display()))?;
     let plan = Plan::of(&survey);
     let name = relative::name(folder)?;
@@ -28,13 +27,7 @@ pub fn new(folder: &Path, path: &Path) -> Result<String> {
     // What is written is what can be read.
     let config: Config = toml::from_str(&text).context("the new configuration")?;
     config.validate().context("the new configuration")?;
-
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .with_context(|| format!("cannot write {shown}"))?;
-    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {shown}"))?;
+    output::write_atomically(path, text.as_bytes())?;
 
     let mut lines = vec![format!("{}: {}", folder.display(), survey.summary())];
     lines.extend(survey.classes_summary());

@@ -40,6 +40,12 @@ pub fn refuse(config: &Path, arguments: &[&str]) -> String {
     message
 }
 
+/// Whether a file that was being written has been left in a folder.
+pub fn has_partial(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(".partial"))
+}
+
 /// The checkpoint of the run in that folder.
 #[track_caller]
 pub fn checkpoint(folder: &Path) -> Checkpoint {

@@ -1,0 +1,139 @@
+//! Files that are written: as a whole or not at all, and not over what is needed still.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// What ends the names of files that are being written.
+pub const PARTIAL: &str = "partial";
+
+/// What a header of a checkpoint has in it; see [`checkpoint`](crate::checkpoint).
+const OF_CHECKPOINTS: &[u8] = b"\"ddpm-train.version\"";
+/// No header is longer, as of the safetensors crate.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// Refuses, before any work is done, a file that a command is to write: where its name does not end in
+/// `extension`, it cannot be written, is one of the `inputs` of the command, or is a checkpoint, which
+/// may be all that is left of days.
+pub fn check(path: &Path, extension: &str, inputs: &[&Path]) -> Result<()> {
+    let shown = path.display();
+    ensure!(
+        path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension)),
+        "{shown}: expected a name that ends in .{extension}"
+    );
+    let own = identity(path);
+    if let Some(input) = inputs.iter().find(|input| own.is_some() && identity(input) == own) {
+        bail!(
+            "{shown}: would be written over {}, which is read; choose another name",
+            input.display()
+        );
+    }
+    ensure!(
+        !is_checkpoint(path),
+        "{shown}: is a checkpoint, which is not written over; choose another name, or remove it first"
+    );
+    let cannot = || format!("cannot write {shown}");
+    let beside = Beside::create(path).with_context(cannot)?;
+    fs::remove_file(&beside.partial).with_context(cannot)
+}
+
+/// The same for a file that may not be there yet.
+pub fn check_new(path: &Path, extension: &str) -> Result<()> {
+    // A link to nothing is there too.
+    let exists = fs::symlink_metadata(path).is_ok();
+    ensure!(!exists, "{} exists; choose another name with -o", path.display());
+    check(path, extension, &[])
+}
+
+/// Makes a folder that a command is to write to, and sees that it can.
+pub fn check_folder(folder: &Path) -> Result<()> {
+    let shown = folder.display();
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {shown}"))?;
+    let cannot = || format!("cannot write to {shown}");
+    let beside = Beside::create(&folder.join("probe")).with_context(cannot)?;
+    fs::remove_file(&beside.partial).with_context(cannot)
+}
+
+/// What two names of one file have in common; none for what is not there.
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(path: &Path) -> Option<PathBuf> {
+    fs::canonicalize(path).ok()
+}
+
+fn is_checkpoint(path: &Path) -> bool {
+    let header = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length)?;
+        let mut header = Vec::new();
+        file.take(u64::from_le_bytes(length).min(LONGEST_HEADER)).read_to_end(&mut header)?;
+        Ok(header)
+    };
+    let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
+    let has_entry =
+        |header: Vec<u8>| header.windows(OF_CHECKPOINTS.len()).any(|part| part == OF_CHECKPOINTS);
+    is_file && header().is_ok_and(has_entry)
+}
+
+/// Replaces a file as a whole: written beside it, flushed to disk, then renamed over it. Whatever happens
+/// meanwhile, the file is the old one or the new one. A link stays, and what it leads to is replaced.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || {
+        let beside = Beside::create(path)?;
+        let partial = beside.partial.clone();
+        beside.fill(bytes).inspect_err(|_| {
+            // Nothing can be done about a file that does not go away either.
+            let _ = fs::remove_file(partial);
+        })
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A file on its way to another's place: a rename within a folder replaces a file as a whole.
+struct Beside {
+    target: PathBuf,
+    partial: PathBuf,
+    file: File,
+}
+
+impl Beside {
+    /// Makes it, empty. It is this process's own, so that two that write the same file do not mix.
+    fn create(path: &Path) -> io::Result<Self> {
+        let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+        let target = if is_link { fs::canonicalize(path)? } else { path.to_owned() };
+        match fs::metadata(&target) {
+            // A device, say, which a rename would do away with.
+            Ok(found) if !found.is_file() => return Err(io::Error::other("not a file")),
+            Ok(found) if found.permissions().readonly() => {
+                return Err(io::Error::other("it may not be written"));
+            }
+            _ => {}
+        }
+        let mut name = OsString::from(target.file_name().unwrap_or_default());
+        name.push(format!(".{}.{PARTIAL}", std::process::id()));
+        let partial = target.with_file_name(name);
+        let file = File::create(&partial)?;
+        Ok(Self { target, partial, file })
+    }
+
+    fn fill(mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.file.sync_all()?;
+        // Not every system renames a file that is open.
+        drop(self.file);
+        fs::rename(&self.partial, &self.target)?;
+        let folder = self.target.parent().filter(|folder| !folder.as_os_str().is_empty());
+        // The rename itself is on disk only when the folder is; not every system can do this.
+        let _ = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
+        Ok(())
+    }
+}
