@@ -59,8 +59,8 @@ pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
     for note in data.notes() {
         say!("{note}");
     }
-    let claim = files.claim()?;
     memory::check(config, device)?;
+    let claim = files.claim()?;
     let images = data.fingerprint();
     let state = resume::start(config, &files, &images, begin, device)?;
     let (log, note) = LossLog::open(&files.loss_log(), state.step)?;
@@ -123,8 +123,7 @@ pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
         };
         if let Err(error) = run.report(end, good) {
             // A folder that was removed on the way costs its pictures, not the run.
-            let gone = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-            if !gone.map(std::io::Error::kind).any(|kind| kind == std::io::ErrorKind::NotFound) {
+            if run.files.lock().exists() {
                 return Err(error);
             }
             run.progress.say(&format!("{error:#}; the folder is made again"));

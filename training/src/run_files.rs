@@ -26,7 +26,7 @@ impl RunFiles {
     pub fn claim(&self) -> Result<Claim> {
         let shown = self.folder.display();
         fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {shown}"))?;
-        let path = self.folder.join(".lock");
+        let path = self.lock();
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
@@ -63,6 +63,11 @@ impl RunFiles {
             .iter()
             .filter(|name| is_left(name))
             .try_for_each(|name| remove(&self.folder.join(name)))
+    }
+
+    /// What a run holds as long as it goes on.
+    pub fn lock(&self) -> PathBuf {
+        self.folder.join(".lock")
     }
 
     /// The newest state.

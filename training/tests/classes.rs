@@ -166,7 +166,7 @@ fn folders_are_classes_in_natural_order_and_empty_ones_are_named() {
     assert_eq!(pixels, [3, 4, 5, 6, 0, 1, 2]);
     let notes = data.notes().join("\n");
     for part in [
-        "2 folders without a picture, so no classes\n  empty\n  junk",
+        "2 folders without a picture that can be used, so no classes\n  empty\n  junk",
         "junk/notes.txt: not a picture",
         "4 classes, with images each: 0 (3), 1 (1), 2 (1), 10 (2)",
     ] {

@@ -129,7 +129,7 @@ fn second_interrupt_ends_a_run_at_once() {
 fn two_runs_do_not_write_to_one_folder() {
     let folder = folder("faults_both");
     let config = write_run(&folder, 4, |c| {
-        c.train.steps = 100_000;
+        c.train.steps = 5000;
         c.report.checkpoint_every = 1;
     });
     let log = folder.join("out/loss.csv");
