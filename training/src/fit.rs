@@ -287,7 +287,11 @@ impl Run<'_> {
             if !good {
                 bail!("the run ended with a loss that was too large; {}", divergence::advice());
             }
-            say!("wrote {path}");
+            if step == self.first {
+                say!("all {step} steps were taken before; {path} is left as it was");
+            } else {
+                say!("wrote {path}");
+            }
             return Ok(());
         }
         let kept = match self.saved {

@@ -19,6 +19,8 @@ use ddpm_train::judge::teach::{Lessons, teach};
 use ddpm_train::output;
 use ddpm_train::say;
 
+/// Steps of the samples.
+const SAMPLE_STEPS: usize = 100;
 /// Numbers of steps of the comparison of samplers.
 const STEPS: [usize; 5] = [5, 10, 20, 50, 100];
 
@@ -122,9 +124,9 @@ pub struct EvalArgs {
     /// Their sampler: ddpm, ddim, dpmpp-2m, unipc, ...: any of the engine.
     #[arg(long, default_value = "ddim")]
     sampler: String,
-    /// Their steps.
-    #[arg(long, default_value_t = 100)]
-    sample_steps: usize,
+    /// Their steps; 100, or as many as the model has, if not given.
+    #[arg(long)]
+    sample_steps: Option<usize>,
     /// How strongly the class is insisted on (classifier-free guidance): 1 for not at all.
     #[arg(long, default_value_t = 1.0)]
     guidance: f64,
@@ -176,8 +178,8 @@ impl EvalArgs {
             );
         }
         let options = self.options(&config)?;
-        options.lessons.validate()?;
         let (_, data) = read_data(&config)?;
+        options.check(&checkpoint.config, data.len())?;
         let test = self.lessons.test(&config.data)?;
         let beside = self.checkpoint.parent().unwrap_or(Path::new(""));
         let classifier = eval::classifier(
@@ -220,7 +222,7 @@ impl EvalArgs {
         }
         Ok(Options {
             count: self.count,
-            way: Way::new(&self.sampler, self.sample_steps)?,
+            way: Way::new(&self.sampler, self.sample_steps.unwrap_or(SAMPLE_STEPS.min(all)))?,
             seed: self.seed,
             guidance: self.guidance,
             curve,

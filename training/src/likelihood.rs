@@ -124,7 +124,9 @@ pub fn likelihood(
     request: Request,
 ) -> Result<Likelihood> {
     let Request { every, batch, .. } = request;
-    ensure!(every > 0 && batch > 0 && !images.is_empty(), "nothing to measure: {request:?}");
+    for (name, value) in [("every", every), ("batch", batch), ("count", images.len())] {
+        ensure!(value > 0, "{name} is 0, expected at least 1");
+    }
     let mut run = Measure::new(denoiser, data, request)?;
     let mut per_image = Vec::with_capacity(images.len());
     let mut parts = run.parts();

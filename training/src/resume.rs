@@ -55,8 +55,9 @@ pub fn start(
         }
         return checkpoint.state(device);
     }
+    // A link to nothing is there too, and cannot be written.
     ensure!(
-        !path.exists(),
+        std::fs::symlink_metadata(&path).is_err(),
         "{} exists; go on with --resume, or choose another folder with --out",
         path.display()
     );

@@ -110,6 +110,9 @@ impl RunFiles {
             return Ok(());
         }
         let (newest, kept) = (self.checkpoint(), self.kept_checkpoint(step));
+        // A second name of a link would change with what it leads to.
+        let newest = fs::canonicalize(&newest)
+            .with_context(|| format!("cannot read {}", newest.display()))?;
         remove(&kept)?;
         // A second name takes no space; not every file system has them.
         fs::hard_link(&newest, &kept)

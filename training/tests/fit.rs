@@ -352,6 +352,43 @@ fn pictures_that_a_killed_run_did_not_draw_are_drawn_when_it_goes_on() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn checkpoint_that_is_a_link_stays_one_and_older_states_are_kept_as_they_were() {
+    use std::os::unix::fs::symlink;
+
+    let folder = folder("fit_links");
+    let (out, store) = (folder.join("out"), folder.join("store"));
+    let config = write_run(&folder, 4, |c| {
+        (c.train.steps, c.report.checkpoint_every, c.report.keep_checkpoints) = (12, 4, 3);
+    });
+    std::fs::create_dir(&store).unwrap();
+    std::fs::create_dir(&out).unwrap();
+    // A link to nothing is refused at once, not at the first checkpoint.
+    let link = out.join("checkpoint.safetensors");
+    symlink("../store/c.safetensors", &link).unwrap();
+    let message = refuse(&config, &[]);
+    assert!(message.contains("checkpoint.safetensors exists"), "{message}");
+    std::fs::remove_file(&link).unwrap();
+
+    succeed(&config, &[]);
+    let kept = |step: usize| out.join(format!("checkpoint_{step:06}.safetensors"));
+    let whole = weights(&folder);
+    std::fs::rename(kept(4), store.join("c.safetensors")).unwrap();
+    std::fs::remove_file(&link).unwrap();
+    symlink("../store/c.safetensors", &link).unwrap();
+    assert!(succeed(&config, &["--resume"]).contains("wrote "));
+    assert!(link.is_symlink());
+    assert_eq!(weights(&folder), whole);
+    let state = |step: usize| Checkpoint::read(&kept(step)).unwrap().step;
+    assert_eq!([8, 12].map(state), [8, 12]);
+
+    // And once more, with nothing left to do.
+    let message = succeed(&config, &["--resume"]);
+    let says = message.contains("all 12 steps were taken before");
+    assert!(says && !message.contains("wrote"), "{message}");
+}
+
 #[test]
 fn warm_up_that_outlasts_the_run_is_said() {
     let folder = folder("fit_warm_up");

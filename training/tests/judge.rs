@@ -305,11 +305,14 @@ fn report_shows_the_numbers_of_its_file() {
     for (arguments, expected) in [
         (["--sampler", "magic"], "magic"),
         (["--steps", "2000"], "2000"),
+        (["--sample-steps", "1001"], "steps: found 1001"),
         (["--guidance", "3"], "guidance"),
         (["--test-images", "nowhere"], "nowhere"),
         (["--classifier", "nowhere"], "nowhere"),
     ] {
         let (done, message) = run(&arguments);
         assert!(!done && message.contains(expected), "{arguments:?}: {message}");
+        // Before a classifier is looked for, or trained.
+        assert!(!message.contains("classifier: /"), "{arguments:?}: {message}");
     }
 }

@@ -222,9 +222,12 @@ fn command_measures_the_images_of_the_run_or_others() {
     let arguments = [&few[..], &["--data", other.to_str().unwrap()]].concat();
     let (fine, text) = command(&folder, &arguments);
     assert!(fine && text.contains("over 2 images"), "{text}");
-    for (arguments, part) in
-        [(["--every", "0"], "nothing to measure"), (["--data", "nowhere"], "nowhere")]
-    {
+    for (arguments, part) in [
+        (["--every", "0"], "every is 0, expected at least 1"),
+        (["--batch", "0"], "batch is 0"),
+        (["--count", "0"], "count is 0"),
+        (["--data", "nowhere"], "nowhere"),
+    ] {
         let (fine, text) = command(&folder, &arguments);
         assert!(!fine && text.contains(part), "{text}");
     }

@@ -186,6 +186,9 @@ fn new_refuses_what_is_there_and_folders_without_pictures() {
     refuse(&folder.join("pictures"), &["new", ".", "-o", "../a.toml"], "is the working folder");
     assert_eq!(fs::read_to_string(folder.join("old.toml")).unwrap(), "mine");
     assert!(!folder.join("config.toml").exists());
+    // What it says to do next can be copied into a shell.
+    let said = run(&folder, &["new", "pictures", "-o", "my config's.toml"]);
+    assert!(said.ends_with("  ddpm-train fit --config 'my config'\\''s.toml'\n"), "{said}");
     // From elsewhere, into elsewhere: the way is in the file.
     run(&folder.join("none"), &["new", "../pictures", "-o", "deep/a.toml"]);
     let config = Config::read(&folder.join("none/deep/a.toml")).unwrap();

@@ -13,7 +13,10 @@ use common::{folder, write_run};
 /// A folder with a trained run, its pictures and a model to import.
 fn trained(name: &str) -> PathBuf {
     let folder = folder(name);
-    let config = write_run(&folder, 60, |config| config.train.steps = 2);
+    let config = write_run(&folder, 60, |config| {
+        // Fewer than the commands draw with where nothing is said.
+        (config.train.steps, config.diffusion.num_train_timesteps) = (2, 20);
+    });
     succeed(&config, &[]);
     fs::rename(folder.join("out/checkpoint.safetensors"), folder.join("c.safetensors")).unwrap();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import/paper");
@@ -110,7 +113,7 @@ fn link_leads_the_output_to_its_file_and_a_device_is_left_as_it_is() {
     fs::create_dir(folder.join("elsewhere")).unwrap();
     fs::write(folder.join("elsewhere/picture.png"), "old").unwrap();
     std::os::unix::fs::symlink("elsewhere/picture.png", folder.join("link.png")).unwrap();
-    let sample = |out| run(&folder, &["sample", "c.safetensors", "--steps", "2", "-o", out]);
+    let sample = |out| run(&folder, &["sample", "c.safetensors", "-o", out]);
     let output = sample("link.png");
     assert!(output.status.success(), "{}", message(&output));
     assert!(message(&output).contains("wrote link.png"), "{}", message(&output));
@@ -153,7 +156,7 @@ fn work_goes_on_where_nobody_hears_of_it() {
     let config = folder.join("config.toml");
     let config = config.to_str().unwrap();
     let few = ["--classifier-steps", "4", "--groups", "3"];
-    let eval = ["eval", "c.safetensors", "-o", "report", "--count", "10", "--sample-steps", "2"];
+    let eval = ["eval", "c.safetensors", "-o", "report", "--count", "10", "--full-steps", "0"];
     let eval = [&eval[..], &["--curve-count", "0"], &few].concat();
     let likelihood = ["likelihood", "c.safetensors", "--count", "2", "--every", "500"];
     let classifier = ["classifier", "--config", config, "-o", "k.safetensors"];

@@ -10,6 +10,8 @@ use ddpm_train::picture;
 use ddpm_train::sample::{self, Request};
 use ddpm_train::say;
 
+const STEPS: usize = 50;
+
 /// Draw a grid of samples from a checkpoint.
 #[derive(Args)]
 pub struct Sample {
@@ -24,9 +26,9 @@ pub struct Sample {
     /// ddpm, ddim, dpmpp_2m, unipc, ...: any sampler of the engine.
     #[arg(long, default_value = "ddim")]
     sampler: String,
-    /// Steps of the sampler.
-    #[arg(long, default_value_t = 50)]
-    steps: usize,
+    /// Steps of the sampler; 50, or as many as the model has, if not given.
+    #[arg(long)]
+    steps: Option<usize>,
     /// Name of the class of all pictures; without it every class in turn.
     #[arg(long)]
     class: Option<String>,
@@ -48,7 +50,7 @@ impl Sample {
         let request = Request {
             count: self.count,
             sampler: self.sampler.parse()?,
-            steps: self.steps,
+            steps: self.steps.unwrap_or(STEPS.min(config.diffusion.num_train_timesteps)),
             seed: self.seed,
             class: self.class.map(|class| config.class(&class)).transpose()?,
             guidance: self.guidance,

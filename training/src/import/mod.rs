@@ -18,6 +18,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::checkpoint;
 use crate::config::Config;
+use crate::console::quoted;
 use crate::optimizer::TrainState;
 use crate::output::{self, write_atomically};
 use crate::parameters::{ParameterSpec, Parameters, specs};
@@ -216,5 +217,5 @@ pub fn write(path: &Path, imported: &Imported, device: &Device) -> Result<PathBu
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    quoted(Path::new(path.file_name().unwrap_or_default()))
 }

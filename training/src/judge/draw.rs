@@ -40,6 +40,15 @@ impl Way {
         Ok(Self { name: name.to_string(), sampler, order, steps })
     }
 
+    /// Whether it can be gone with a model: errors as the sampler's own check of its steps and of the
+    /// model.
+    pub fn check(&self, model: &ModelConfig, guidance: f64) -> Result<()> {
+        let label = model.classes.is_some().then_some(0);
+        let start = RunStart { label, guidance, ..RunStart::default() };
+        Run::starting(model, &self.config(model), start, 1)?;
+        Ok(())
+    }
+
     fn config(&self, model: &ModelConfig) -> SamplerConfig {
         let config = model.sampler_config(self.sampler, self.steps);
         SamplerConfig { order: self.order.or(config.order), ..config }
@@ -99,12 +108,6 @@ impl Artist {
     /// What runs the network.
     pub fn runtime(&self) -> &'static str {
         self.runtime
-    }
-
-    /// Whether `way` can be gone: errors as the sampler's own check of its steps and of the model.
-    pub fn check(&self, way: &Way) -> Result<()> {
-        Run::starting(&self.model, &way.config(&self.model), self.start(0, 0), 1)?;
-        Ok(())
     }
 
     fn start(&self, place: usize, class: usize) -> RunStart {

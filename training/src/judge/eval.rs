@@ -49,6 +49,21 @@ pub struct Options {
     pub lessons: Lessons,
 }
 
+impl Options {
+    /// Says the first thing that cannot work with a model and so many training images.
+    pub fn check(&self, config: &Config, images: usize) -> Result<()> {
+        self.lessons.validate()?;
+        ensure!(
+            images >= 4,
+            "{images} training images, expected at least 4: two sets of them are compared"
+        );
+        ensure!(self.count >= 2, "{} samples, expected at least 2", self.count);
+        let model = config.model_config()?;
+        let mut ways = std::iter::once(&self.way).chain(&self.curve);
+        ways.try_for_each(|way| way.check(&model, self.guidance))
+    }
+}
+
 /// A checkpoint and what it is judged by.
 pub struct Subject<'a> {
     /// Where the checkpoint lies.
@@ -134,13 +149,8 @@ pub fn eval(
     let shape = Shape::of(&config.data);
     let real = Real { config, data, shape, order: shuffled(data.len(), !options.seed) };
     let mut notes = notes(checkpoint, data, classifier);
-    ensure!(
-        data.len() >= 4,
-        "{} training images, expected at least 4: two sets of them are compared",
-        data.len()
-    );
+    options.check(config, data.len())?;
     let n = options.count.min(data.len() / 2);
-    ensure!(n >= 2, "{n} samples, expected at least 2");
     if n < options.count {
         notes.push(format!(
             "{n} samples instead of {}: as many as half of the training images, which they are \
@@ -151,8 +161,6 @@ pub fn eval(
 
     let mut artist =
         Artist::new(config, &checkpoint.ema(device)?, options.seed, options.guidance, device)?;
-    artist.check(&options.way)?;
-    options.curve.iter().try_for_each(|way| artist.check(way))?;
     say!("drawing {n} samples: {}, {} steps", options.way.name, options.way.steps);
     let started = Instant::now();
     let drawn = artist.draw(&options.way, n)?;

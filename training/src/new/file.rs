@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::console;
 use crate::data::config::{Filter, Fit, Pixels};
 
 use super::look::Survey;
@@ -40,7 +41,7 @@ pub fn text(survey: &Survey, plan: &Plan, folder: &str, name: &str, path: &Path)
     let _ = writeln!(
         out,
         "#   ddpm-train fit --config {}",
-        path.display().to_string().replace(char::is_control, " ")
+        console::quoted(path).replace(char::is_control, " ")
     );
     let _ =
         writeln!(out, "#   ddpm-train export out/{name}/checkpoint.safetensors -o {name}.onnx\n");

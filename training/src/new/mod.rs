@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::config::Config;
+use crate::console;
 use crate::output;
 use look::Survey;
 use plan::Plan;
@@ -39,6 +40,6 @@ pub fn new(folder: &Path, path: &Path) -> Result<String> {
         plan.color_name(),
         config.train.steps
     ));
-    lines.push(format!("  ddpm-train fit --config {shown}"));
+    lines.push(format!("  ddpm-train fit --config {}", console::quoted(path)));
     Ok(lines.join("\n"))
 }
