@@ -111,6 +111,8 @@ fn an_output_that_is_an_input_is_refused_and_left_as_it_was() {
     run("run", "--image", &png, &png);
     run("run", "--weights", &tensors, &tensors);
     run("trace", "--noise", &tensors, &tensors);
+    run("trace", "--noise x --scheduler", &tensors, &tensors);
+    check(command("run", &png, "", Some(&png)), 2, &["which is read"]);
     #[cfg(unix)]
     {
         let link = folder.0.join("link.png");

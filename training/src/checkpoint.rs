@@ -14,7 +14,10 @@ use crate::optimizer::TrainState;
 use crate::output::write_atomically;
 use crate::parameters::{ParameterSpec, Parameters, specs};
 
-const VERSION: &str = "1";
+/// The first had no checksum.
+const VERSIONS: [&str; 2] = ["1", "2"];
+
+const CHECKSUM: &str = "ddpm-train.checksum";
 
 /// What precedes the names of the weights, of their average and of the two moments.
 const PREFIXES: [&str; 4] = ["parameters.", "ema.", "moment1.", "moment2."];
@@ -33,23 +36,29 @@ pub fn save(path: &Path, config: &Config, images: &str, state: &TrainState) -> R
             )
         })?;
     }
-    let sum = checksum(tensors.iter().map(|(name, tensor)| (name.as_str(), &tensor.bytes[..])));
-    let metadata = HashMap::from([
-        ("ddpm-train.checksum".to_string(), sum),
-        ("ddpm-train.version".to_string(), VERSION.to_string()),
+    let mut metadata = HashMap::from([
+        ("ddpm-train.version".to_string(), VERSIONS[1].to_string()),
         ("ddpm-train.step".to_string(), state.step.to_string()),
         ("ddpm-train.images".to_string(), images.to_string()),
         ("ddpm-train.config".to_string(), serde_json::to_string(config)?),
     ]);
+    let sum =
+        checksum(&metadata, tensors.iter().map(|(name, tensor)| (&name[..], &tensor.bytes[..])));
+    metadata.insert(CHECKSUM.to_string(), sum);
     let views = tensors.iter().map(|(name, tensor)| (name, tensor));
     let bytes = safetensors::serialize(views, Some(metadata))?;
     write_atomically(path, &bytes)
 }
 
-/// Of named values, in whatever order they come: a change of any of them changes it.
-fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+/// Of metadata and tensors, in whatever order they come: a change of any of them changes it.
+fn checksum<'a>(
+    metadata: &'a HashMap<String, String>,
+    tensors: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> String {
+    let entries = metadata.iter().filter(|(name, _)| *name != CHECKSUM);
+    let entries = entries.map(|(name, value)| (&name[..], value.as_bytes()));
     let hash = |(name, values): (&str, &[u8])| fnv1a(words(name.as_bytes()).chain(words(values)));
-    let sum = tensors.map(hash).fold(0, u64::wrapping_add);
+    let sum = entries.chain(tensors).map(hash).fold(0, u64::wrapping_add);
     format!("{sum:016x}")
 }
 
@@ -83,22 +92,27 @@ impl Checkpoint {
             })
         };
         let version = entry("version")?;
-        ensure!(version == VERSION, "checkpoint version is {version}, expected {VERSION}");
+        let [old, new] = VERSIONS;
+        ensure!(
+            [old, new].contains(&&version[..]),
+            "checkpoint version is {version}, expected {old} or {new}"
+        );
+        let tensors =
+            SafeTensors::deserialize(&bytes).context("the checkpoint is damaged")?.tensors();
+        if version == new {
+            let expected = metadata.get(CHECKSUM).map_or("none", String::as_str);
+            let values = tensors.iter().map(|(name, view)| (&name[..], view.data()));
+            let found = checksum(&metadata, values);
+            ensure!(
+                found == expected,
+                "the checkpoint is damaged: its checksum is {found}, expected {expected}"
+            );
+        }
         let step = entry("step")?;
         let step = step.parse().with_context(|| format!("ddpm-train.step is {step:?}"))?;
         let config: Config =
             serde_json::from_str(&entry("config")?).context("ddpm-train.config")?;
         config.validate().context("ddpm-train.config")?;
-        let tensors =
-            SafeTensors::deserialize(&bytes).context("the checkpoint is damaged")?.tensors();
-        // Those of earlier versions have none.
-        if let Some(expected) = metadata.get("ddpm-train.checksum") {
-            let found = checksum(tensors.iter().map(|(name, view)| (name.as_str(), view.data())));
-            ensure!(
-                found == *expected,
-                "the checkpoint is damaged: its values have the checksum {found}, expected {expected}"
-            );
-        }
         let images = metadata.get("ddpm-train.images").cloned();
         Ok(Self { bytes, config, images, step })
     }

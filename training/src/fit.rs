@@ -11,7 +11,7 @@ use burn::tensor::Device;
 
 use crate::batches::Batches;
 use crate::checkpoint;
-use crate::config::Config;
+use crate::config::{Config, DataConfig};
 use crate::data::Dataset;
 use crate::device;
 use crate::divergence::{self, Divergence};
@@ -25,7 +25,7 @@ use crate::run_files::{Claim, RunFiles};
 use crate::say;
 use crate::step::{self, Gradient};
 use crate::tensorboard::EventFile;
-use crate::{curves, memory, picture, sample};
+use crate::{curves, memory, output, picture, sample};
 
 /// By so many losses a finished run is judged.
 const LAST_LOSSES: usize = 100;
@@ -55,6 +55,7 @@ pub fn read_data(config: &Config) -> Result<(Config, Dataset)> {
 pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
     let files = RunFiles { folder: config.out.clone() };
     refuse_among_pictures(config)?;
+    refuse_own_files(config, &files)?;
     let (config, data) = &read_data(config)?;
     for note in data.notes() {
         say!("{note}");
@@ -63,6 +64,7 @@ pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
     let claim = files.claim()?;
     let images = data.fingerprint();
     let state = resume::start(config, &files, &images, begin, device)?;
+    output::check_writable(&files.checkpoint())?;
     let (log, note) = LossLog::open(&files.loss_log(), state.step)?;
     if let Some(note) = note {
         say!("{note}");
@@ -121,16 +123,13 @@ pub fn fit(config: &Config, begin: &Begin, device: &Device) -> Result<End> {
         } else {
             interrupt.asked().then_some(End::Interrupted)
         };
+        run.keep_claim()?;
         if let Err(error) = run.report(end, good) {
-            // A folder that was removed on the way costs its pictures, not the run.
-            if run.files.lock().exists() {
+            // It may have been removed a moment ago.
+            if run.claim.holds() {
                 return Err(error);
             }
-            run.progress.say(&format!("{error:#}; the folder is made again"));
-            run.claim = run.files.claim()?;
-            if run.events.is_some() {
-                run.events = Some(EventFile::create(&run.files.folder)?);
-            }
+            run.keep_claim()?;
             run.report(end, good)?;
         }
         if let Some(end) = end {
@@ -167,6 +166,28 @@ fn refuse_among_pictures(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// What a run writes must be nothing that it reads, and its configuration is kept as text.
+fn refuse_own_files(config: &Config, files: &RunFiles) -> Result<()> {
+    let DataConfig { folder, sheet, idx, idx_labels, .. } = &config.data;
+    for path in [sheet, idx, idx_labels].into_iter().flatten() {
+        ensure!(
+            !files.includes(path),
+            "{}: is read, and would be written over by what a run writes to {}; choose another place with \
+             out or --out",
+            path.display(),
+            config.out.display()
+        );
+    }
+    for path in [folder, sheet, idx, idx_labels].into_iter().flatten().chain([&config.out]) {
+        ensure!(
+            path.to_str().is_some(),
+            "{}: the path is not UTF-8, which a checkpoint cannot keep",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 /// A run that goes on.
 struct Run<'a> {
     config: &'a Config,
@@ -188,6 +209,28 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// A folder that was removed on the way, or moved, costs its pictures, not the run.
+    ///
+    /// Errors: where another run has taken its place.
+    fn keep_claim(&mut self) -> Result<()> {
+        if self.claim.holds() {
+            return Ok(());
+        }
+        let shown = self.files.folder.display();
+        // Its lock stays when a run ends.
+        ensure!(
+            std::fs::symlink_metadata(self.files.lock()).is_err(),
+            "{shown}: was removed or moved, and another run has written there since; this one ends. What \
+             it saved is where the folder went"
+        );
+        self.progress.say(&format!("{shown}: was removed or moved; the folder is made again"));
+        self.claim = self.files.claim()?;
+        if self.events.is_some() {
+            self.events = Some(EventFile::create(&self.files.folder)?);
+        }
+        Ok(())
+    }
+
     /// Moves the weights along the gradient, and logs it.
     fn step(&mut self, gradient: Gradient) -> Result<()> {
         let train = &self.config.train;

@@ -53,6 +53,9 @@ fn end_at_second(came: &AtomicBool) -> ! {
         if !came.swap(false, Ordering::Relaxed) {
             continue;
         }
+        if first.is_none() {
+            say!("stopping after this step; once more, a second from now, ends it at once");
+        }
         if first.get_or_insert_with(Instant::now).elapsed() >= ONE_WISH {
             say!("stopped at once: the steps since the last checkpoint are not saved");
             low_level::exit(EXIT_CODE.into());

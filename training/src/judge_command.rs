@@ -156,7 +156,10 @@ pub struct EvalArgs {
 
 impl EvalArgs {
     pub fn run(&self, device: &Device) -> Result<()> {
-        output::check_folder(&self.out)?;
+        output::make_folder(&self.out)?;
+        for path in [eval::results_path(&self.out), eval::report_path(&self.out)] {
+            output::check_writable(&path)?;
+        }
         let checkpoint = Checkpoint::read(&self.checkpoint)?;
         let mut config = checkpoint.config.clone();
         if let Some(path) = &self.config {

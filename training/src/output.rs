@@ -1,7 +1,7 @@
 //! Files that are written: as a whole or not at all, and not over what is needed still.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,12 @@ pub fn check(path: &Path, extension: &str, inputs: &[&Path]) -> Result<()> {
         !is_checkpoint(path),
         "{shown}: is a checkpoint, which is not written over; choose another name, or remove it first"
     );
-    let cannot = || format!("cannot write {shown}");
+    check_writable(path)
+}
+
+/// Sees that a file can be written, without doing it.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let cannot = || format!("cannot write {}", path.display());
     let beside = Beside::create(path).with_context(cannot)?;
     fs::remove_file(&beside.partial).with_context(cannot)
 }
@@ -48,25 +53,40 @@ pub fn check_new(path: &Path, extension: &str) -> Result<()> {
     check(path, extension, &[])
 }
 
-/// Makes a folder that a command is to write to, and sees that it can.
-pub fn check_folder(folder: &Path) -> Result<()> {
+/// Makes a folder, with those that it is in, where it is not there.
+pub fn make_folder(folder: &Path) -> Result<()> {
     let shown = folder.display();
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {shown}"))?;
-    let cannot = || format!("cannot write to {shown}");
-    let beside = Beside::create(&folder.join("probe")).with_context(cannot)?;
-    fs::remove_file(&beside.partial).with_context(cannot)
+    // A link to nothing is there too.
+    let is_other = fs::symlink_metadata(folder).is_ok() && !folder.is_dir();
+    ensure!(!is_other, "cannot make {shown}: something that is no folder is there");
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {shown}"))
 }
 
 /// What two names of one file have in common; none for what is not there.
+fn identity(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().and_then(|found| identity_of(&found, path))
+}
+
 #[cfg(unix)]
-fn identity(path: &Path) -> Option<(u64, u64)> {
+type Identity = (u64, u64);
+#[cfg(not(unix))]
+type Identity = PathBuf;
+
+#[cfg(unix)]
+fn identity_of(found: &Metadata, _: &Path) -> Option<Identity> {
     use std::os::unix::fs::MetadataExt;
-    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+    Some((found.dev(), found.ino()))
 }
 
 #[cfg(not(unix))]
-fn identity(path: &Path) -> Option<PathBuf> {
+fn identity_of(_: &Metadata, path: &Path) -> Option<Identity> {
     fs::canonicalize(path).ok()
+}
+
+/// Whether an open file is the one that lies at `path` still; where that cannot be told, whether one does.
+pub fn is_at(file: &File, path: &Path) -> bool {
+    let own = file.metadata().ok().and_then(|found| identity_of(&found, path));
+    own.is_some() && own == identity(path)
 }
 
 fn is_checkpoint(path: &Path) -> bool {
@@ -110,7 +130,8 @@ impl Beside {
     fn create(path: &Path) -> io::Result<Self> {
         let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
         let target = if is_link { fs::canonicalize(path)? } else { path.to_owned() };
-        match fs::metadata(&target) {
+        let found = fs::metadata(&target);
+        match &found {
             // A device, say, which a rename would do away with.
             Ok(found) if !found.is_file() => return Err(io::Error::other("not a file")),
             Ok(found) if found.permissions().readonly() => {
@@ -122,6 +143,10 @@ impl Beside {
         name.push(format!(".{}.{PARTIAL}", std::process::id()));
         let partial = target.with_file_name(name);
         let file = File::create(&partial)?;
+        if let Ok(found) = found {
+            // Whoever may not read the old one may not read the new one. Not every file system can.
+            let _ = file.set_permissions(found.permissions());
+        }
         Ok(Self { target, partial, file })
     }
 

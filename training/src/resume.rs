@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use serde_json::{Map, Value};
 
@@ -55,12 +55,15 @@ pub fn start(
         }
         return checkpoint.state(device);
     }
-    // A link to nothing is there too, and cannot be written.
-    ensure!(
-        std::fs::symlink_metadata(&path).is_err(),
-        "{} exists; go on with --resume, or choose another folder with --out",
-        path.display()
-    );
+    if let Some(earlier) = files.earlier()? {
+        let shown = earlier.display();
+        let how = if earlier == path {
+            String::new()
+        } else {
+            format!("copy it to {} and ", path.display())
+        };
+        bail!("{shown} exists; {how}go on with --resume, or choose another folder with --out");
+    }
     let Begin::From(other) = begin else {
         return TrainState::initial(specs(&config.network()), config.seed, device);
     };

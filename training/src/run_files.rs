@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::output::PARTIAL;
+use crate::output::{PARTIAL, is_at, make_folder, write_atomically};
 
 /// Their names.
 pub struct RunFiles {
@@ -15,7 +15,15 @@ pub struct RunFiles {
 
 /// The right to write to a run's folder. It ends with the program, however that ends.
 pub struct Claim {
-    _locked: File,
+    locked: File,
+    path: PathBuf,
+}
+
+impl Claim {
+    /// Whether the folder is there still, and no other in its place.
+    pub fn holds(&self) -> bool {
+        is_at(&self.locked, &self.path)
+    }
 }
 
 impl RunFiles {
@@ -25,7 +33,7 @@ impl RunFiles {
     /// Errors: where another run has claimed it.
     pub fn claim(&self) -> Result<Claim> {
         let shown = self.folder.display();
-        fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {shown}"))?;
+        make_folder(&self.folder)?;
         let path = self.lock();
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
@@ -48,21 +56,38 @@ impl RunFiles {
             Err(TryLockError::Error(_)) => {}
         }
         self.remove_partial()?;
-        Ok(Claim { _locked: file })
+        Ok(Claim { locked: file, path })
     }
 
     fn remove_partial(&self) -> Result<()> {
         let is_left = |name: &String| {
-            let parts: Vec<&str> = name.split('.').collect();
-            let [stem, _, process, PARTIAL] = parts[..] else { return false };
-            let is_own = ["checkpoint", "loss", "progress"].contains(&stem);
-            (is_own || stem.starts_with("samples_")) && process.parse::<u32>().is_ok()
+            let partial = name.strip_suffix(PARTIAL).and_then(|name| name.strip_suffix('.'));
+            let parts = partial.and_then(|name| name.rsplit_once('.'));
+            parts.is_some_and(|(own, process)| is_own(own) && process.parse::<u32>().is_ok())
         };
         let names = self.names()?;
         names
             .iter()
             .filter(|name| is_left(name))
             .try_for_each(|name| remove(&self.folder.join(name)))
+    }
+
+    /// Whether a run in the folder writes over that file, as far as its name tells.
+    pub fn includes(&self, file: &Path) -> bool {
+        let folder = |path: &Path| fs::canonicalize(path).ok();
+        let beside = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let is_here = folder(beside.unwrap_or(Path::new("."))) == folder(&self.folder);
+        is_here && file.file_name().is_some_and(|name| is_own(&name.to_string_lossy()))
+    }
+
+    /// A checkpoint of an earlier run, if there is one.
+    pub fn earlier(&self) -> Result<Option<PathBuf>> {
+        // A link to nothing is there too, and cannot be written.
+        if fs::symlink_metadata(self.checkpoint()).is_ok() {
+            return Ok(Some(self.checkpoint()));
+        }
+        let kept = self.numbered("checkpoint_", ".safetensors")?;
+        Ok(kept.last().map(|step| self.kept_checkpoint(*step)))
     }
 
     /// What a run holds as long as it goes on.
@@ -109,15 +134,11 @@ impl RunFiles {
         if count == 0 {
             return Ok(());
         }
-        let (newest, kept) = (self.checkpoint(), self.kept_checkpoint(step));
-        // A second name of a link would change with what it leads to.
-        let newest = fs::canonicalize(&newest)
-            .with_context(|| format!("cannot read {}", newest.display()))?;
-        remove(&kept)?;
-        // A second name takes no space; not every file system has them.
-        fs::hard_link(&newest, &kept)
-            .or_else(|_| fs::copy(&newest, &kept).map(drop))
-            .with_context(|| format!("cannot write {}", kept.display()))?;
+        let newest = self.checkpoint();
+        // Not a second name of the same file: whoever copies another over it would change both.
+        let bytes =
+            fs::read(&newest).with_context(|| format!("cannot read {}", newest.display()))?;
+        write_atomically(&self.kept_checkpoint(step), &bytes)?;
         // Those of a run that was taken up again from before them do not count.
         let mut steps = self.numbered("checkpoint_", ".safetensors")?;
         steps.retain(|&other| other <= step);
@@ -143,6 +164,17 @@ impl RunFiles {
             Ok(entry.with_context(cannot)?.file_name().to_string_lossy().into_owned())
         };
         fs::read_dir(&self.folder).with_context(cannot)?.map(name).collect()
+    }
+}
+
+/// Whether a file of that name is one that runs write.
+fn is_own(name: &str) -> bool {
+    let (stem, extension) = name.split_once('.').unwrap_or((name, ""));
+    match extension {
+        "safetensors" => stem == "checkpoint" || stem.starts_with("checkpoint_"),
+        "csv" | "svg" => stem == "loss",
+        "png" => ["loss", "progress"].contains(&stem) || stem.starts_with("samples_"),
+        _ => name == ".lock",
     }
 }
 

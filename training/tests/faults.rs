@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::program::{checkpoint, command, has_partial, refuse, succeed, weights};
-use common::{folder, write_run};
+use common::{contents, folder, write_run};
+use ddpm_train::checkpoint::Checkpoint;
 use ddpm_train::loss_log::read_losses;
 
 /// Waits until the run has logged so many steps.
@@ -82,6 +83,7 @@ fn interrupted_run_saves_the_step_it_is_in_and_goes_on_as_if_it_had_not_been() {
         assert_eq!(read_losses(&log).unwrap(), expected[..step]);
         let says = format!("stopped at step {step} of {STEPS}");
         assert!(message.contains(&says) && message.contains("--resume"), "{message}");
+        assert!(message.contains("stopping after this step"), "{message}");
         last = step;
     }
     succeed(&config, &["--resume"]);
@@ -356,10 +358,52 @@ fn folder_removed_on_the_way_is_made_again() {
     let output = child.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{message}");
-    assert!(message.contains("the folder is made again"), "{message}");
+    assert!(message.contains("was removed or moved; the folder is made again"), "{message}");
     let losses = |folder: &Path| read_losses(&folder.join("out/loss.csv")).unwrap();
     assert_eq!(losses(&cut), losses(&whole));
     assert_eq!(weights(&cut), weights(&whole));
+}
+
+#[test]
+fn run_whose_folder_was_moved_leaves_the_next_one_alone() {
+    let folder = folder("faults_moved");
+    let change = |c: &mut ddpm_train::config::Config| {
+        (c.train.steps, c.report.checkpoint_every) = (5000, 5);
+    };
+    let config = write_run(&folder, 4, change);
+    let (out, moved) = (folder.join("out"), folder.join("moved"));
+    let mut first = command(&config).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for_steps(&mut first, &out.join("loss.csv"), 7);
+    signal(&first, "-STOP");
+    std::fs::rename(&out, &moved).unwrap();
+    let next = write_run(&folder, 4, |c| (c.seed, c.train.steps) = (9, 3));
+    succeed(&next, &[]);
+    let finished = contents(&out);
+    signal(&first, "-CONT");
+    let output = first.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("another run has written there since"), "{message}");
+    assert_eq!(contents(&out), finished);
+    // What it saved goes on where it is.
+    write_run(&folder, 4, |c| {
+        change(c);
+        c.out = moved.clone();
+    });
+    assert!(Checkpoint::read(&moved.join("checkpoint.safetensors")).unwrap().step >= 5);
+
+    // A lock alone that is gone is made again.
+    let mut again =
+        start(command(&config).arg("--resume").stderr(Stdio::piped()), &moved.join("loss.csv"));
+    std::fs::remove_file(moved.join(".lock")).unwrap();
+    let started = Instant::now();
+    while !moved.join(".lock").exists() {
+        assert!(started.elapsed() < Duration::from_secs(60), "the lock is not made again");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(refuse(&config, &["--resume"]).contains("another run is writing there"));
+    signal(&again, "-INT");
+    assert_eq!(again.wait().unwrap().code(), Some(130));
 }
 
 #[cfg(target_os = "linux")]

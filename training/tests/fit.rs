@@ -173,6 +173,7 @@ fn checkpoints_are_kept_for_later_and_a_run_goes_on_from_them() {
     let kept = |step: usize| out.join(format!("checkpoint_{step:06}.safetensors"));
     assert_eq!([3, 6, 9, 12].map(|step| kept(step).exists()), [false, false, true, true]);
     std::fs::copy(kept(9), out.join("checkpoint.safetensors")).unwrap();
+    assert_eq!([9, 12].map(|step| Checkpoint::read(&kept(step)).unwrap().step), [9, 12]);
     assert_eq!(checkpoint(&folder).step, 9);
     succeed(&config, &["--resume"]);
     assert_eq!((read_losses(&out.join("loss.csv")).unwrap(), weights(&folder)), expected);
@@ -266,7 +267,10 @@ fn checkpoint_of_an_older_version_goes_on() {
         assert!(section.len() == fields.len() && section.len() <= before);
     }
     *text = serde_json::to_string(&value).unwrap().into();
-    header["__metadata__"].as_object_mut().unwrap().remove("ddpm-train.images");
+    let metadata = header["__metadata__"].as_object_mut().unwrap();
+    metadata.remove("ddpm-train.images");
+    metadata.remove("ddpm-train.checksum");
+    metadata.insert("ddpm-train.version".into(), "1".into());
     let mut header = serde_json::to_vec(&header).unwrap();
     header.resize(header.len().next_multiple_of(8), b' ');
     let older = [&(header.len() as u64).to_le_bytes(), &header[..], &bytes[8 + length..]].concat();
@@ -306,6 +310,89 @@ fn existing_run_is_not_overwritten_and_another_is_not_resumed() {
 }
 
 #[test]
+fn what_a_run_would_write_over_is_refused_before_the_first_step() {
+    let folder = folder("fit_over");
+    let config = write_run(&folder, 4, |c| {
+        (c.report.checkpoint_every, c.report.keep_checkpoints) = (6, 2);
+    });
+    succeed(&config, &[]);
+    let out = folder.join("out");
+    let kept = out.join("checkpoint_000012.safetensors");
+    std::fs::remove_file(out.join("checkpoint.safetensors")).unwrap();
+    // States of a run whose newest is gone.
+    for arguments in [&[][..], &["--from", kept.to_str().unwrap()]] {
+        let message = refuse(&config, arguments);
+        let says = message.contains("checkpoint_000012.safetensors exists; copy it to");
+        assert!(says && message.contains("--resume"), "{message}");
+    }
+    assert_eq!(Checkpoint::read(&kept).unwrap().step, 12);
+
+    // A checkpoint that may not be written.
+    let path = out.join("checkpoint.safetensors");
+    std::fs::copy(out.join("checkpoint_000006.safetensors"), &path).unwrap();
+    let mut permissions = std::fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&path, permissions).unwrap();
+    let log = std::fs::read(out.join("loss.csv")).unwrap();
+    let message = refuse(&config, &["--resume"]);
+    assert!(message.contains("it may not be written"), "{message}");
+    assert_eq!(std::fs::read(out.join("loss.csv")).unwrap(), log);
+
+    // The sheet, and the configuration, under names that a run writes.
+    for (place, name) in [("a", "samples_000006.png"), ("b", "loss.png"), ("c", "progress.png")] {
+        let out = folder.join(place);
+        std::fs::create_dir(&out).unwrap();
+        std::fs::copy(folder.join("sheet.png"), out.join(name)).unwrap();
+        let config = write_run(&folder, 4, |c| {
+            c.data.sheet = Some(out.join(name));
+            c.out = out.clone();
+        });
+        let message = refuse(&config, &[]);
+        assert!(message.contains(name) && message.contains("is read, and would be"), "{message}");
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1);
+    }
+    let csv = folder.join("c/loss.csv");
+    std::fs::copy(&config, &csv).unwrap();
+    let message = refuse(&csv, &["--out", folder.join("c").to_str().unwrap()]);
+    assert!(message.contains("loss.csv: would be written over"), "{message}");
+    assert_eq!(std::fs::read(&csv).unwrap(), std::fs::read(&config).unwrap());
+}
+
+#[cfg(unix)]
+#[test]
+fn folder_whose_name_is_no_text_is_refused_before_the_first_step() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = folder("fit_no_text");
+    let config = write_run(&folder, 4, |_| {});
+    let out = folder.join(std::ffi::OsStr::from_bytes(b"out\xff"));
+    let output = command(&config).arg("--out").arg(&out).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("the path is not UTF-8") && message.contains("out"), "{message}");
+    assert!(!out.exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn checkpoint_that_others_may_not_read_stays_so() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = folder("fit_mode");
+    let config = write_run(&folder, 4, |c| c.train.steps = 4);
+    let path = folder.join("out/checkpoint.safetensors");
+    let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    succeed(&config, &[]);
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    let config = write_run(&folder, 4, |c| c.train.steps = 4);
+    let saved = Checkpoint::read(&path).unwrap();
+    let state = saved.state(&Device::flex()).unwrap();
+    ddpm_train::checkpoint::save(&path, &saved.config, "none", &state).unwrap();
+    assert_eq!(mode(), 0o600);
+    assert!(succeed(&config, &["--resume"]).contains("4 steps were taken before"));
+}
+
+#[test]
 fn damaged_checkpoints_are_named_and_left_alone() {
     let folder = folder("fit_damaged");
     let config = write_run(&folder, 4, |_| {});
@@ -323,6 +410,15 @@ fn damaged_checkpoints_are_named_and_left_alone() {
         let message = refuse(&config, &["--resume"]);
         assert!(message.contains(part) && message.contains("checkpoint.safetensors"), "{message}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+    // A single bit of the header: a step, a timestep, a name.
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    for place in (8..header).step_by(11) {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 1 << (place % 7);
+        std::fs::write(&path, &bytes).unwrap();
+        let around = String::from_utf8_lossy(&bytes[place.saturating_sub(20)..place + 1]);
+        assert!(Checkpoint::read(&path).is_err(), "{place} of {header}: {around}");
     }
     // A single bit of a single value.
     for place in [whole.len() - 1, whole.len() / 2, whole.len() * 3 / 4] {

@@ -189,6 +189,10 @@ fn what_cannot_be_expressed_is_refused_by_name() {
         ("config.json", "norm_num_groups", r#""four""#),
         ("scheduler_config.json", "trained_betas", "[0.1]"),
         ("scheduler_config.json", "trained_betas", LONG_LIST),
+        ("scheduler_config.json", "num_train_timesteps", r#""10""#),
+        ("scheduler_config.json", "num_train_timesteps", "-5"),
+        ("scheduler_config.json", "num_train_timesteps", "0"),
+        ("scheduler_config.json", "clip_sample", r#""no""#),
         ("scheduler_config.json", "_class_name", r#""FlowMatchEulerDiscreteScheduler""#),
         ("scheduler_config.json", "prediction_type", r#""flow""#),
         ("scheduler_config.json", "variance_type", r#""learned_range""#),
@@ -209,6 +213,7 @@ fn what_cannot_be_expressed_is_refused_by_name() {
         let message = format!("{error:#}");
         let expected = if value.contains("FlowMatch") { "beta_start" } else { key };
         assert!(message.contains(expected), "{key} = {value}: {message}");
+        assert!(message.contains(folder.to_str().unwrap()), "{key} = {value}: {message}");
         assert!(message.len() < 400, "{message}");
     }
 }
@@ -259,6 +264,9 @@ fn run_from_an_imported_model_begins_with_its_weights() {
     let toml = write(&model, &imported, &Device::flex()).unwrap();
     let suggested = Config::read(&toml).unwrap();
     assert_eq!(suggested.model, imported.config.model);
+
+    let odd = write(&folder.join("a\nb.safetensors"), &imported, &Device::flex()).unwrap();
+    assert_eq!(Config::read(&odd).unwrap().model, imported.config.model);
 
     let path = write_run(&folder, 4, |c| {
         c.model = suggested.model.clone();

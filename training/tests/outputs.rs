@@ -2,13 +2,12 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::program::{has_partial, program, succeed};
-use common::{folder, write_run};
+use common::{contents, folder, write_run};
 
 /// A folder with a trained run, its pictures and a model to import.
 fn trained(name: &str) -> PathBuf {
@@ -34,20 +33,6 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
 
 fn message(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Every file below a folder with what is in it.
-fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(contents(&path));
-        } else {
-            found.insert(path.clone(), fs::read(&path).unwrap_or_default());
-        }
-    }
-    found
 }
 
 #[test]
@@ -81,6 +66,7 @@ fn output_that_is_an_input_or_a_checkpoint_is_refused_and_nothing_is_lost() {
         (vec!["noise", "sheet.png", "-o", "sheet.png"], "which is read"),
         (vec!["noise", "sheet.png", "-o", "./folder.png/../sheet.png"], "which is read"),
         (vec!["noise", "sheet.png", "-o", "same.png"], "which is read"),
+        (vec!["noise", "sheet.png", "--config", "copy.png", "-o", "copy.png"], "which is read"),
         (vec!["classifier", "--config", "config.toml", "-o", c], "is a checkpoint"),
         (vec!["classifier", "--config", "config.toml", "-o", "config.toml"], "ends in"),
         (vec!["import", "model", "-o", c], "exists"),
@@ -128,6 +114,61 @@ fn link_leads_the_output_to_its_file_and_a_device_is_left_as_it_is() {
     assert!(message(&output).contains("pipe.png: not a file"), "{}", message(&output));
     assert!(!fs::symlink_metadata(&pipe).unwrap().is_file());
     assert!(!has_partial(&folder));
+}
+
+#[test]
+fn classifier_that_does_not_fit_is_neither_used_nor_replaced() {
+    let folder = trained("outputs_classifier");
+    let few = ["--classifier-steps", "4", "--groups", "3"];
+    let teach = |steps| {
+        let output = run(
+            &folder,
+            &[
+                "classifier",
+                "--config",
+                "config.toml",
+                "-o",
+                "classifier.safetensors",
+                "--classifier-steps",
+                steps,
+                "--groups",
+                "3",
+            ],
+        );
+        assert!(output.status.success(), "{}", message(&output));
+    };
+    let eval = || {
+        let arguments = [
+            "eval",
+            "c.safetensors",
+            "-o",
+            "report",
+            "--count",
+            "10",
+            "--curve-count",
+            "0",
+            "--full-steps",
+            "0",
+        ];
+        let output = run(&folder, &[&arguments[..], &few].concat());
+        assert!(output.status.success(), "{}", message(&output));
+        message(&output)
+    };
+    let path = folder.join("classifier.safetensors");
+    teach("6");
+    let others = fs::read(&path).unwrap();
+    let said = eval();
+    let says = said.contains("learned from other images or in another way");
+    assert!(says && said.contains("not kept") && said.contains("--classifier"), "{said}");
+    assert_eq!(fs::read(&path).unwrap(), others);
+    fs::copy(folder.join("c.safetensors"), &path).unwrap();
+    assert!(eval().contains("not a classifier written by ddpm-train. Another is trained"));
+    assert_eq!(fs::read(&path).unwrap(), fs::read(folder.join("c.safetensors")).unwrap());
+    fs::remove_file(&path).unwrap();
+    teach("4");
+    assert!(eval().contains("classifier: classifier.safetensors"), "{}", eval());
+    fs::remove_file(&path).unwrap();
+    assert!(eval().contains("classifier: wrote classifier.safetensors"));
 }
 
 /// A command with its words going to a full disk, or to nobody.

@@ -154,9 +154,9 @@ impl ScheduleOptions {
 }
 
 impl ModelOptions {
-    /// The file of weights that is read beside the model.
-    pub fn weights(&self) -> Option<&Path> {
-        self.weights.as_deref()
+    /// The files that are read beside the model, where they are given.
+    pub fn files(&self) -> [Option<&Path>; 2] {
+        [self.weights.as_deref(), self.scheduler.as_deref()]
     }
 
     /// What the flags know better than the file. Errors: `InvalidArgument`.

@@ -79,7 +79,8 @@ impl Run {
         let output = Output::new(
             &self.output,
             &["png", "safetensors"],
-            &[self.image.as_deref(), self.model_options.weights()],
+            &[&[Some(&*self.model), self.image.as_deref()][..], &self.model_options.files()]
+                .concat(),
         )?;
         let begun = Instant::now();
         let Loaded { mut denoiser, info } =

@@ -66,7 +66,7 @@ impl Trace {
         let output = Output::new(
             &self.output,
             &["safetensors"],
-            &[Some(&self.noise), self.model_options.weights()],
+            &[&[Some(&*self.model), Some(&self.noise)][..], &self.model_options.files()].concat(),
         )?;
         let given = Given { file: TensorFile::read(&self.noise)?, path: &self.noise };
         let Loaded { mut denoiser, info } =

@@ -1,17 +1,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use clap::Args;
 use ddpm_train::config::Config;
 use ddpm_train::fit::{self, End};
 use ddpm_train::interrupt;
 use ddpm_train::resume::Begin;
+use ddpm_train::run_files::RunFiles;
 
 /// Train as a configuration file says.
 ///
-/// Ctrl-C saves a checkpoint after the step it is in and exits with code 130; twice, it exits at once.
+/// Ctrl-C saves a checkpoint after the step it is in and exits with code 130; again, a second later or
+/// more, it exits at once.
 #[derive(Args)]
 pub struct Fit {
     /// The configuration, TOML.
@@ -34,6 +36,13 @@ impl Fit {
         if let Some(out) = self.out {
             config.out = out;
         }
+        let files = RunFiles { folder: config.out.clone() };
+        ensure!(
+            !files.includes(&self.config),
+            "{}: would be written over by what a run writes to {}; choose another place with --out",
+            self.config.display(),
+            config.out.display()
+        );
         let begin = match self.from {
             Some(checkpoint) => Begin::From(checkpoint),
             None if self.resume => Begin::Resume,

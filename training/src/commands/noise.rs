@@ -27,7 +27,8 @@ pub struct Noise {
 
 impl Noise {
     pub fn run(self) -> Result<ExitCode> {
-        output::check(&self.out, "png", &[&self.image])?;
+        let config = self.config.as_deref();
+        output::check(&self.out, "png", &[&self.image, config.unwrap_or(&self.image)])?;
         let schedule = match self.config {
             Some(path) => Config::read(&path)?.model_config()?.noise_schedule()?,
             None => NoiseSchedule::ddpm(),

@@ -52,8 +52,8 @@ pub fn import(folder: &Path, device: &Device) -> Result<Imported> {
         [folder.join("scheduler_config.json"), folder.join("scheduler/scheduler_config.json")]
             .into_iter()
             .find(|path| path.exists());
-    let diffusion = match schedule {
-        Some(path) => schedule::read(Keys::read(&path)?, &mut notes)?,
+    let diffusion = match &schedule {
+        Some(path) => schedule::read(Keys::read(path)?, &mut notes)?,
         None => {
             notes.push(
                 "no scheduler_config.json: taken to predict the noise of the DDPM paper's linear schedule"
@@ -62,7 +62,8 @@ pub fn import(folder: &Path, device: &Device) -> Result<Imported> {
             schedule::paper()
         }
     };
-    let config = config(&description, diffusion)?;
+    let of = schedule.as_deref().unwrap_or(&unet);
+    let config = config(&description, diffusion).with_context(|| format!("{}", of.display()))?;
     let found = config.network().channels_out;
     ensure!(
         found == description.channels_out,
@@ -217,5 +218,7 @@ pub fn write(path: &Path, imported: &Imported, device: &Device) -> Result<PathBu
 }
 
 fn file_name(path: &Path) -> String {
-    quoted(Path::new(path.file_name().unwrap_or_default()))
+    let name = quoted(Path::new(path.file_name().unwrap_or_default()));
+    // In a comment, a line break would end it.
+    name.replace(char::is_control, " ")
 }

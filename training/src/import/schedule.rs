@@ -1,7 +1,7 @@
 //! `scheduler_config.json` as the forward process. How the samples were to be drawn is the sampler's
 //! business here, not the model's, but for whether they are clipped.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::keys::Keys;
@@ -17,6 +17,12 @@ pub fn paper() -> Value {
     })
 }
 
+fn set<T: Into<Value>>(process: &mut Value, key: &str, found: Option<T>) {
+    if let Some(value) = found {
+        process[key] = value.into();
+    }
+}
+
 /// Reads what the model was trained on. Values are checked with the configuration they go into.
 pub fn read(mut keys: Keys, notes: &mut Vec<String>) -> Result<Value> {
     let mut process = paper();
@@ -24,19 +30,26 @@ pub fn read(mut keys: Keys, notes: &mut Vec<String>) -> Result<Value> {
     // Others have other defaults, or no betas at all.
     let has_defaults = ["DDPMScheduler", "DDIMScheduler"].contains(&class.as_str());
     for key in ["beta_schedule", "beta_start", "beta_end", "num_train_timesteps"] {
-        let found: Option<Value> =
-            if has_defaults { keys.optional(key)? } else { Some(keys.required(key)?) };
-        if let Some(value) = found {
-            process[key] = value;
-        }
+        ensure!(has_defaults || keys.has(key), "{}: no {key}", keys.file());
     }
-    for key in ["prediction_type", "variance_type", "rescale_betas_zero_snr", "clip_sample"] {
-        if let Some(value) = keys.optional(key)? {
-            process[key] = value;
-        }
+    for key in ["beta_schedule", "prediction_type", "variance_type"] {
+        set(&mut process, key, keys.optional::<String>(key)?);
     }
+    for key in ["beta_start", "beta_end"] {
+        set(&mut process, key, keys.optional::<f64>(key)?);
+    }
+    for key in ["rescale_betas_zero_snr", "clip_sample"] {
+        set(&mut process, key, keys.optional::<bool>(key)?);
+    }
+    let key = "num_train_timesteps";
+    set(&mut process, key, keys.optional::<usize>(key)?);
     keys.only("trained_betas", &[Value::Null])?;
+    let clips = process["clip_sample"] != json!(false);
     for (key, kept) in [("thresholding", json!(false)), ("clip_sample_range", json!(1.0))] {
+        if key == "clip_sample_range" && !clips {
+            keys.ignore(key);
+            continue;
+        }
         let found: Value = keys.or(key, kept.clone())?;
         if found.as_f64() != kept.as_f64() || found.as_bool() != kept.as_bool() {
             notes.push(format!(

@@ -1,5 +1,6 @@
 //! The whole judgement of a checkpoint: samples drawn, distances, classes, copies, steps.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -96,7 +97,7 @@ impl Real<'_> {
 }
 
 /// The classifier at `path`, or the one in `folder` if it learned from the same images, or a new one,
-/// which is kept there.
+/// which is kept there unless another file is.
 pub fn classifier(
     path: Option<&Path>,
     folder: &Path,
@@ -110,19 +111,34 @@ pub fn classifier(
         return Classifier::load(path, device);
     }
     let path = folder.join("classifier.safetensors");
-    if path.exists() {
-        let found = Classifier::load(&path, device)?;
-        let about = found.about();
-        let learned = about.knows_classes && about.names == data.class_names()
-            || !about.knows_classes && data.class_names().is_empty();
-        let same = about.images == data.fingerprint() && about.lessons == *lessons && learned;
-        if same && about.net.shape() == Shape::of(&config.data) {
-            say!("classifier: {}", path.display());
-            return Ok(found);
-        }
-        say!("{}: learned from other images or in another way; trained anew", path.display());
+    let shown = path.display();
+    let there = fs::symlink_metadata(&path).is_ok();
+    if there {
+        let found = Classifier::load(&path, device);
+        let fits = |found: &Classifier| {
+            let about = found.about();
+            let learned = about.knows_classes && about.names == data.class_names()
+                || !about.knows_classes && data.class_names().is_empty();
+            let same = about.images == data.fingerprint() && about.lessons == *lessons && learned;
+            same && about.net.shape() == Shape::of(&config.data)
+        };
+        let why = match found {
+            Ok(found) if fits(&found) => {
+                say!("classifier: {shown}");
+                return Ok(found);
+            }
+            Ok(_) => format!("{shown} learned from other images or in another way"),
+            Err(error) => format!("{error:#}"),
+        };
+        say!(
+            "classifier: {why}. Another is trained, and not kept; remove that file, or give one with \
+             --classifier"
+        );
     }
     let found = teach(lessons, data, test, Shape::of(&config.data), device)?;
+    if there {
+        return Ok(found);
+    }
     match found.save(&path) {
         Ok(()) => say!("classifier: wrote {}", path.display()),
         // A checkpoint may lie where nothing can be written; the next time it is trained again.

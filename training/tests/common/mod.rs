@@ -6,6 +6,7 @@
 pub mod jpeg;
 pub mod program;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ddpm_train::config::Config;
@@ -16,6 +17,20 @@ pub fn folder(name: &str) -> PathBuf {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+/// Every file below a folder with what is in it.
+pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            found.insert(path.clone(), std::fs::read(&path).unwrap_or_default());
+        }
+    }
+    found
 }
 
 /// Compares values; the tolerance is a share of the largest expected magnitude.
