@@ -45,7 +45,7 @@ pub fn check_writable(path: &Path) -> Result<()> {
     fs::remove_file(&beside.partial).with_context(cannot)
 }
 
-/// The same for a file that may not be there yet.
+/// As [`check`], for a file that must not be there yet.
 pub fn check_new(path: &Path, extension: &str) -> Result<()> {
     // A link to nothing is there too.
     let exists = fs::symlink_metadata(path).is_ok();

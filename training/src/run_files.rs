@@ -19,10 +19,16 @@ pub struct Claim {
     path: PathBuf,
 }
 
+fn process() -> String {
+    std::process::id().to_string()
+}
+
 impl Claim {
     /// Whether the folder is there still, and no other in its place.
     pub fn holds(&self) -> bool {
-        is_at(&self.locked, &self.path)
+        // Not every file system keeps the numbers by which files are told apart.
+        let is_own = || fs::read_to_string(&self.path).is_ok_and(|text| text == process());
+        is_at(&self.locked, &self.path) || is_own()
     }
 }
 
@@ -38,23 +44,17 @@ impl RunFiles {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => {
-                // For whoever comes next; nothing hangs on it.
-                let process = std::process::id();
-                let _ = file.set_len(0).and_then(|()| write!(file, "{process}"));
-            }
-            Err(TryLockError::WouldBlock) => {
-                let process = fs::read_to_string(&path).unwrap_or_default();
-                bail!(
-                    "{shown}: another run is writing there (process {}); stop it, wait for it, or \
-                     choose another folder with --out",
-                    if process.is_empty() { "not known" } else { &process }
-                );
-            }
-            // Not every file system has locks.
-            Err(TryLockError::Error(_)) => {}
+        // Not every file system has locks.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let process = fs::read_to_string(&path).unwrap_or_default();
+            bail!(
+                "{shown}: another run is writing there (process {}); stop it, wait for it, or choose \
+                 another folder with --out",
+                if process.is_empty() { "not known" } else { &process }
+            );
         }
+        // For whoever comes next.
+        let _ = file.set_len(0).and_then(|()| file.write_all(process().as_bytes()));
         self.remove_partial()?;
         Ok(Claim { locked: file, path })
     }
