@@ -1,7 +1,8 @@
 //! A run on disk: one safetensors file with weights, average, moments, step and configuration.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,16 +15,21 @@ use crate::optimizer::TrainState;
 use crate::output::write_atomically;
 use crate::parameters::{ParameterSpec, Parameters, specs};
 
+const VERSION: &str = "ddpm-train.version";
 /// The first had no checksum.
 const VERSIONS: [&str; 2] = ["1", "2"];
 
 const CHECKSUM: &str = "ddpm-train.checksum";
 
+/// No header is longer, as of the safetensors crate.
+const LONGEST_HEADER: u64 = 100_000_000;
+
 /// What precedes the names of the weights, of their average and of the two moments.
 const PREFIXES: [&str; 4] = ["parameters.", "ema.", "moment1.", "moment2."];
 
-/// Writes the state, if all of it is finite. The file at `path` is the old one or the new one whatever happens meanwhile.
-pub fn save(path: &Path, config: &Config, images: &str, state: &TrainState) -> Result<()> {
+/// Writes the state, if all of it is finite. The file at `path` is the old one or the new one whatever
+/// happens meanwhile. Returns what is in it.
+pub fn save(path: &Path, config: &Config, images: &str, state: &TrainState) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
     for (prefix, parameters) in
         PREFIXES.iter().zip([&state.parameters, &state.ema, &state.moment1, &state.moment2])
@@ -37,7 +43,7 @@ pub fn save(path: &Path, config: &Config, images: &str, state: &TrainState) -> R
         })?;
     }
     let mut metadata = HashMap::from([
-        ("ddpm-train.version".to_string(), VERSIONS[1].to_string()),
+        (VERSION.to_string(), VERSIONS[1].to_string()),
         ("ddpm-train.step".to_string(), state.step.to_string()),
         ("ddpm-train.images".to_string(), images.to_string()),
         ("ddpm-train.config".to_string(), serde_json::to_string(config)?),
@@ -47,7 +53,8 @@ pub fn save(path: &Path, config: &Config, images: &str, state: &TrainState) -> R
     metadata.insert(CHECKSUM.to_string(), sum);
     let views = tensors.iter().map(|(name, tensor)| (name, tensor));
     let bytes = safetensors::serialize(views, Some(metadata))?;
-    write_atomically(path, &bytes)
+    write_atomically(path, &bytes)?;
+    Ok(bytes)
 }
 
 /// Of metadata and tensors, in whatever order they come: a change of any of them changes it.
@@ -60,6 +67,23 @@ fn checksum<'a>(
     let hash = |(name, values): (&str, &[u8])| fnv1a(words(name.as_bytes()).chain(words(values)));
     let sum = entries.chain(tensors).map(hash).fold(0, u64::wrapping_add);
     format!("{sum:016x}")
+}
+
+/// Whether a file is a checkpoint, damaged or not, as far as its header tells.
+pub fn is_checkpoint(path: &Path) -> bool {
+    let header = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length)?;
+        let mut header = Vec::new();
+        file.take(u64::from_le_bytes(length).min(LONGEST_HEADER)).read_to_end(&mut header)?;
+        Ok(header)
+    };
+    let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
+    let entry = format!("\"{VERSION}\"");
+    let has_entry =
+        |header: Vec<u8>| header.windows(entry.len()).any(|part| part == entry.as_bytes());
+    is_file && header().is_ok_and(has_entry)
 }
 
 /// A checkpoint's bytes with its configuration read.

@@ -53,12 +53,8 @@ pub struct DiffusionConfig {
     #[serde(default)]
     pub rescale_betas_zero_snr: bool,
     /// Whether pictures are held to [-1, 1] in every step that draws them. Without effect on training.
-    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    #[serde(default = "crate::unet_config::yes", skip_serializing_if = "is_true")]
     pub clip_sample: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn is_true(value: &bool) -> bool {

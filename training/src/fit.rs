@@ -294,9 +294,9 @@ impl Run<'_> {
     fn save(&mut self) -> Result<()> {
         let step = self.state.step;
         let path = self.files.checkpoint();
-        checkpoint::save(&path, self.config, &self.images, &self.state)?;
+        let state = checkpoint::save(&path, self.config, &self.images, &self.state)?;
         self.saved = step;
-        self.files.keep_checkpoint(step, self.config.report.keep_checkpoints)?;
+        self.files.keep_checkpoint(&state, step, self.config.report.keep_checkpoints)?;
         self.log.restore()?;
         curves::write(&self.files.curves("svg"), &self.files.curves("png"), self.log.rows())?;
         self.progress.wrote(&format!("{} of step {step}", path.display()));

@@ -2,18 +2,15 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::checkpoint::is_checkpoint;
+
 /// What ends the names of files that are being written.
 pub const PARTIAL: &str = "partial";
-
-/// What a header of a checkpoint has in it; see [`checkpoint`](crate::checkpoint).
-const OF_CHECKPOINTS: &[u8] = b"\"ddpm-train.version\"";
-/// No header is longer, as of the safetensors crate.
-const LONGEST_HEADER: u64 = 100_000_000;
 
 /// Refuses, before any work is done, a file that a command is to write: where its name does not end in
 /// `extension`, it cannot be written, is one of the `inputs` of the command, or is a checkpoint, which
@@ -87,21 +84,6 @@ fn identity_of(_: &Metadata, path: &Path) -> Option<Identity> {
 pub fn is_at(file: &File, path: &Path) -> bool {
     let own = file.metadata().ok().and_then(|found| identity_of(&found, path));
     own.is_some() && own == identity(path)
-}
-
-fn is_checkpoint(path: &Path) -> bool {
-    let header = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length)?;
-        let mut header = Vec::new();
-        file.take(u64::from_le_bytes(length).min(LONGEST_HEADER)).read_to_end(&mut header)?;
-        Ok(header)
-    };
-    let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
-    let has_entry =
-        |header: Vec<u8>| header.windows(OF_CHECKPOINTS.len()).any(|part| part == OF_CHECKPOINTS);
-    is_file && header().is_ok_and(has_entry)
 }
 
 /// Replaces a file as a whole: written beside it, flushed to disk, then renamed over it. Whatever happens

@@ -129,16 +129,13 @@ impl RunFiles {
         self.numbered("samples_", ".png")
     }
 
-    /// Keeps the newest state under its step's name, and of those so kept the newest `count`.
-    pub fn keep_checkpoint(&self, step: usize, count: usize) -> Result<()> {
+    /// Keeps the newest state, the bytes of a checkpoint, under its step's name, and of those so kept the newest `count`.
+    pub fn keep_checkpoint(&self, state: &[u8], step: usize, count: usize) -> Result<()> {
         if count == 0 {
             return Ok(());
         }
-        let newest = self.checkpoint();
         // Not a second name of the same file: whoever copies another over it would change both.
-        let bytes =
-            fs::read(&newest).with_context(|| format!("cannot read {}", newest.display()))?;
-        write_atomically(&self.kept_checkpoint(step), &bytes)?;
+        write_atomically(&self.kept_checkpoint(step), state)?;
         // Those of a run that was taken up again from before them do not count.
         let mut steps = self.numbered("checkpoint_", ".safetensors")?;
         steps.retain(|&other| other <= step);

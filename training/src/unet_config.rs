@@ -54,7 +54,7 @@ pub struct UNetConfig {
     pub norm_eps: f64,
 }
 
-fn yes() -> bool {
+pub(crate) fn yes() -> bool {
     true
 }
 

@@ -24,6 +24,15 @@ fn wait_for_steps(child: &mut Child, log: &Path, steps: usize) {
     }
 }
 
+#[track_caller]
+fn wait_for_file(path: &Path) {
+    let started = Instant::now();
+    while !path.exists() {
+        assert!(started.elapsed() < Duration::from_secs(60), "{} does not come", path.display());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn written(log: &Path) -> Option<SystemTime> {
     std::fs::metadata(log).and_then(|found| found.modified()).ok()
 }
@@ -99,11 +108,7 @@ fn second_interrupt_ends_a_run_at_once() {
         (c.train.batch, c.train.accumulate) = (64, 65536);
     });
     let mut child = command(&config).stderr(Stdio::piped()).spawn().unwrap();
-    let started = Instant::now();
-    while !folder.join("out/loss.csv").exists() {
-        assert!(started.elapsed() < Duration::from_secs(60), "the run does not start");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_for_file(&folder.join("out/loss.csv"));
     std::thread::sleep(Duration::from_millis(300));
     // Those that come at once, from `timeout` or a terminal, are one.
     for _ in 0..3 {
@@ -396,11 +401,7 @@ fn run_whose_folder_was_moved_leaves_the_next_one_alone() {
     let mut again =
         start(command(&config).arg("--resume").stderr(Stdio::piped()), &moved.join("loss.csv"));
     std::fs::remove_file(moved.join(".lock")).unwrap();
-    let started = Instant::now();
-    while !moved.join(".lock").exists() {
-        assert!(started.elapsed() < Duration::from_secs(60), "the lock is not made again");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_for_file(&moved.join(".lock"));
     assert!(refuse(&config, &["--resume"]).contains("another run is writing there"));
     signal(&again, "-INT");
     assert_eq!(again.wait().unwrap().code(), Some(130));

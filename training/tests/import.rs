@@ -5,7 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use common::{folder, write_run};
+use common::{copy_files, folder, write_run};
 use ddpm::model::Denoiser;
 use ddpm::onnx::{ModelSource, OnnxDenoiser, OnnxOptions};
 use ddpm::sampler::Thresholding;
@@ -29,11 +29,16 @@ fn source(name: &str) -> PathBuf {
 /// A copy of a model's folder, to be changed.
 fn copy(name: &str, of: &str) -> PathBuf {
     let folder = folder(name);
-    for entry in std::fs::read_dir(source(of)).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
-    }
+    copy_files(&source(of), &folder);
     folder
+}
+
+/// Changes a file of JSON.
+fn edit(path: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut json = serde_json::from_str(&text).unwrap();
+    change(&mut json);
+    std::fs::write(path, json.to_string()).unwrap();
 }
 
 struct Reference {
@@ -120,13 +125,9 @@ fn imported_process_is_that_of_the_scheduler() {
     // How samples are drawn is kept as far as a checkpoint can, and said where it cannot.
     let other = |name: &str, changes: &[(&str, serde_json::Value)]| {
         let folder = copy(name, "paper");
-        let path = folder.join("scheduler_config.json");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        for (key, value) in changes {
-            json[key] = value.clone();
-        }
-        std::fs::write(&path, json.to_string()).unwrap();
+        edit(&folder.join("scheduler_config.json"), |json| {
+            changes.iter().for_each(|(key, value)| json[*key] = value.clone());
+        });
         import(&folder, &Device::flex()).unwrap()
     };
     let short = [("num_train_timesteps", 20.into()), ("clip_sample", false.into())];
@@ -199,14 +200,12 @@ fn what_cannot_be_expressed_is_refused_by_name() {
     ];
     for (index, (file, key, value)) in cases.into_iter().enumerate() {
         let folder = copy(&format!("import_refused_{index}"), "paper");
-        let path = folder.join(file);
-        let text = std::fs::read_to_string(&path).unwrap();
-        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        json[key] = serde_json::from_str(value).unwrap();
-        if value.contains("FlowMatch") {
-            json.as_object_mut().unwrap().remove("beta_start");
-        }
-        std::fs::write(&path, json.to_string()).unwrap();
+        edit(&folder.join(file), |json| {
+            json[key] = serde_json::from_str(value).unwrap();
+            if value.contains("FlowMatch") {
+                json.as_object_mut().unwrap().remove("beta_start");
+            }
+        });
         let Err(error) = import(&folder, &Device::flex()) else {
             panic!("{key} = {value}: imported")
         };

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::program::{has_partial, program, succeed};
-use common::{contents, folder, write_run};
+use common::program::{has_partial, message, program, succeed};
+use common::{contents, copy_files, folder, write_run};
 
 /// A folder with a trained run, its pictures and a model to import.
 fn trained(name: &str) -> PathBuf {
@@ -20,19 +20,12 @@ fn trained(name: &str) -> PathBuf {
     fs::rename(folder.join("out/checkpoint.safetensors"), folder.join("c.safetensors")).unwrap();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import/paper");
     fs::create_dir(folder.join("model")).unwrap();
-    for entry in fs::read_dir(model).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, folder.join("model").join(path.file_name().unwrap())).unwrap();
-    }
+    copy_files(&model, &folder.join("model"));
     folder
 }
 
 fn run(folder: &Path, arguments: &[&str]) -> Output {
     program().current_dir(folder).args(arguments).output().unwrap()
-}
-
-fn message(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]

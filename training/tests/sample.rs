@@ -5,17 +5,13 @@ mod common;
 use std::path::Path;
 use std::process::Output;
 
-use common::program::{program, succeed};
+use common::program::{message, program, succeed};
 use common::{folder, write_png, write_run};
 use ddpm_train::picture;
 
 fn run(arguments: &[&str], paths: &[&Path]) -> Output {
     let mut command = program();
     command.args(arguments).args(paths).output().unwrap()
-}
-
-fn message(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Draws samples to `out` and returns the picture.

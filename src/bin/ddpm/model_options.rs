@@ -154,9 +154,9 @@ impl ScheduleOptions {
 }
 
 impl ModelOptions {
-    /// The files that are read beside the model, where they are given.
-    pub fn files(&self) -> [Option<&Path>; 2] {
-        [self.weights.as_deref(), self.scheduler.as_deref()]
+    /// The files that a command reads: `model`, `other` and those that these flags name.
+    pub fn inputs<'a>(&'a self, model: &'a Path, other: Option<&'a Path>) -> [Option<&'a Path>; 4] {
+        [Some(model), other, self.weights.as_deref(), self.scheduler.as_deref()]
     }
 
     /// What the flags know better than the file. Errors: `InvalidArgument`.

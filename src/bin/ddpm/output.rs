@@ -30,13 +30,12 @@ impl Output {
             )));
         }
         let mut output = Self { named: path.to_owned(), target: path.to_owned() };
-        let found = fs::symlink_metadata(path);
-        if found.is_ok() {
+        if fs::symlink_metadata(path).is_ok() {
             // Fails for a link to nothing, which a rename would replace.
             output.target = fs::canonicalize(path).map_err(|error| output.fault(error))?;
         }
         for input in inputs.iter().flatten() {
-            if found.is_ok() && fs::canonicalize(input).is_ok_and(|input| input == output.target) {
+            if fs::canonicalize(input).is_ok_and(|input| input == output.target) {
                 return Err(Error::invalid_argument(format!(
                     "--output: {} would be written over {}, which is read; expected another name",
                     path.display(),

@@ -76,12 +76,8 @@ const BATCH_VALUES: usize = 1 << 22;
 
 impl Run {
     pub fn execute(self, console: Console) -> Result<()> {
-        let output = Output::new(
-            &self.output,
-            &["png", "safetensors"],
-            &[&[Some(&*self.model), self.image.as_deref()][..], &self.model_options.files()]
-                .concat(),
-        )?;
+        let inputs = self.model_options.inputs(&self.model, self.image.as_deref());
+        let output = Output::new(&self.output, &["png", "safetensors"], &inputs)?;
         let begun = Instant::now();
         let Loaded { mut denoiser, info } =
             self.model_options.load(&self.model, console.logger())?;

@@ -63,11 +63,8 @@ of libraries in sigma scale are x sqrt(1 + sigma^2). The metadata key `config` s
 
 impl Trace {
     pub fn execute(self, console: Console) -> Result<()> {
-        let output = Output::new(
-            &self.output,
-            &["safetensors"],
-            &[&[Some(&*self.model), Some(&self.noise)][..], &self.model_options.files()].concat(),
-        )?;
+        let inputs = self.model_options.inputs(&self.model, Some(&self.noise));
+        let output = Output::new(&self.output, &["safetensors"], &inputs)?;
         let given = Given { file: TensorFile::read(&self.noise)?, path: &self.noise };
         let Loaded { mut denoiser, info } =
             self.model_options.load(&self.model, console.logger())?;

@@ -1,4 +1,5 @@
-use std::path::PathBuf;
+use std::iter;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -27,8 +28,8 @@ pub struct Noise {
 
 impl Noise {
     pub fn run(self) -> Result<ExitCode> {
-        let config = self.config.as_deref();
-        output::check(&self.out, "png", &[&self.image, config.unwrap_or(&self.image)])?;
+        let inputs: Vec<&Path> = iter::once(&*self.image).chain(self.config.as_deref()).collect();
+        output::check(&self.out, "png", &inputs)?;
         let schedule = match self.config {
             Some(path) => Config::read(&path)?.model_config()?.noise_schedule()?,
             None => NoiseSchedule::ddpm(),

@@ -10,8 +10,6 @@ use ddpm_train::picture;
 use ddpm_train::sample::{self, Request};
 use ddpm_train::say;
 
-const STEPS: usize = 50;
-
 /// Draw a grid of samples from a checkpoint.
 #[derive(Args)]
 pub struct Sample {
@@ -50,7 +48,7 @@ impl Sample {
         let request = Request {
             count: self.count,
             sampler: self.sampler.parse()?,
-            steps: self.steps.unwrap_or(STEPS.min(config.diffusion.num_train_timesteps)),
+            steps: self.steps.unwrap_or(config.model_config()?.sampler.steps),
             seed: self.seed,
             class: self.class.map(|class| config.class(&class)).transpose()?,
             guidance: self.guidance,

@@ -112,8 +112,8 @@ pub fn classifier(
     }
     let path = folder.join("classifier.safetensors");
     let shown = path.display();
-    let there = fs::symlink_metadata(&path).is_ok();
-    if there {
+    let teach = || teach(lessons, data, test, Shape::of(&config.data), device);
+    if fs::symlink_metadata(&path).is_ok() {
         let found = Classifier::load(&path, device);
         let fits = |found: &Classifier| {
             let about = found.about();
@@ -134,13 +134,11 @@ pub fn classifier(
             "classifier: {why}. Another is trained, and not kept; remove that file, or give one with \
              --classifier"
         );
+        return teach();
     }
-    let found = teach(lessons, data, test, Shape::of(&config.data), device)?;
-    if there {
-        return Ok(found);
-    }
+    let found = teach()?;
     match found.save(&path) {
-        Ok(()) => say!("classifier: wrote {}", path.display()),
+        Ok(()) => say!("classifier: wrote {shown}"),
         // A checkpoint may lie where nothing can be written; the next time it is trained again.
         Err(error) => say!(
             "classifier: not kept, {error:#}; `ddpm-train classifier` makes one to give with --classifier"
@@ -149,8 +147,8 @@ pub fn classifier(
     Ok(found)
 }
 
-/// Judges a checkpoint and writes `report.html` and `results.json` to `folder`, which must be there. Prints how far it is on
-/// stderr.
+/// Judges a checkpoint and writes `report.html` and `results.json` to `folder`, which must be there.
+/// Prints how far it is on stderr.
 ///
 /// Errors: where checkpoint, images and classifier do not fit together, or there are fewer than 4
 /// training images; a file that cannot be written.

@@ -40,6 +40,11 @@ pub fn refuse(config: &Path, arguments: &[&str]) -> String {
     message
 }
 
+/// What a run has said.
+pub fn message(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 /// Whether a file that was being written has been left in a folder.
 pub fn has_partial(folder: &Path) -> bool {
     let entries = std::fs::read_dir(folder).unwrap();
